@@ -1,0 +1,209 @@
+"""Algorithm 4 of the paper: the robot's loop, which infers every frame and never waits."""
+
+from dataclasses import dataclass, field
+import secrets
+from typing import Callable
+
+import numpy as np
+import torch
+
+from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MIN_STRIDE, next_stride
+from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.wire.key_frame import KeyFrame
+from shadowtutor_ros.wire.weight_update import Scope, unpack, UpdateRejected, WeightUpdate
+
+#: What to do when the update has not come MIN_STRIDE frames after its key frame: go on with the
+#: weights at hand, or wait for it as the paper's client does.
+LATE_UPDATE = ('continue', 'wait')
+
+
+@dataclass
+class ClientSettings:
+    """
+    How the client strides; the strides are the paper's defaults.
+
+    :ivar min_stride: MIN_STRIDE, in frames, at least 1.
+    :ivar max_stride: MAX_STRIDE, in frames, at least ``min_stride``.
+    :ivar late_update: one of :data:`LATE_UPDATE`.
+    :ivar update_timeout: seconds after which a key frame's update counts as lost.
+    """
+
+    min_stride: int = MIN_STRIDE
+    max_stride: int = MAX_STRIDE
+    late_update: str = 'continue'
+    update_timeout: float = 10.0
+
+
+@dataclass
+class ClientCounters:
+    """What happened in a session, counted."""
+
+    frames: int = 0
+    key_frames_sent: int = 0
+    updates_applied: int = 0
+    updates_lost: int = 0
+    updates_rejected: dict[str, int] = field(default_factory=dict)
+
+
+class Client:
+    """
+    The robot's side of a session, driven from one thread: frames, updates and the time go in.
+
+    :param engine: infers the frames; updates swap its weights.
+    :param send: is handed each key frame, before its inference, and must not block.
+    :param settings: are read at each call, so that they can change at run time.
+    :param session_id: 1 to 2^64 − 1; random where it is not given.
+    """
+
+    def __init__(
+            self, engine: InferenceEngine, send: Callable[[KeyFrame], None],
+            settings: ClientSettings, session_id: int | None = None):
+        self.engine = engine
+        self.settings = settings
+        self.session_id = session_id or secrets.randbits(64) or 1
+        #: Whether there is a teacher to send key frames to; the driver may clear and set it.
+        self.connected = True
+        self.counters = ClientCounters()
+        self.weights_version = 0
+        self.stride = settings.min_stride
+        self.frames_since_key_frame = 0
+        #: The last update that was applied, and the seconds from its key frame to it.
+        self.last_update: WeightUpdate | None = None
+        self.round_trip: float | None = None
+        self._send = send
+        self._model_id = engine.student.model_id
+        self._weights_checksum = engine.student.weights_checksum()
+        #: Unanswered key frames: number → time sent. The last of them is awaited until it is
+        #: overdue; a late answer is still welcome if it fits the weights in use.
+        self._unanswered: dict[int, float] = {}
+        self._awaited: int | None = None
+
+    @property
+    def awaiting_update(self) -> bool:
+        """Whether a key frame's update is still to come and not overdue."""
+        return self._awaited is not None
+
+    def on_frame(self, frame: np.ndarray, now: float) -> np.ndarray:
+        """
+        Infer a frame, and send it first if it is a key frame (Algorithm 4).
+
+        The first frame is a key frame, and so is each that is ``stride`` frames after the last.
+        While an update is awaited no further key frame is sent: it would only queue up behind.
+
+        :param frame: H×W×3 uint8, BGR; must not be written to later.
+        :param now: seconds, on any clock that does not jump back.
+        :returns: H×W uint8 class ids.
+        """
+        self._give_up_overdue(now)
+        if self.connected and not self.awaiting_update and self._is_key_frame():
+            self._send_key_frame(frame, now)
+        mask = self.engine(frame)
+        self.frames_since_key_frame += 1
+        self.counters.frames += 1
+        return mask
+
+    def on_update(self, update: WeightUpdate, now: float) -> None:
+        """
+        Apply an update, all or nothing, and compute the next stride; between two frames only.
+
+        :param update: not trusted.
+        :param now: seconds, on the clock of :meth:`on_frame`.
+        :raises UpdateRejected: if it must not be applied; it is counted, and the weights are as
+            they were.
+        """
+        number = update.key_frame_number
+        try:
+            tensors = self._check(update)
+        except UpdateRejected as rejected:
+            counts = self.counters.updates_rejected
+            counts[rejected.reason] = counts.get(rejected.reason, 0) + 1
+            if rejected.reason not in ('session', 'key_frame'):
+                # The teacher did answer; the next key frame tells it what is really run here.
+                del self._unanswered[number]
+                if number == self._awaited:
+                    self._awaited = None
+                    self.stride = self.settings.min_stride
+            raise
+        if tensors:
+            self.engine.swap(tensors)
+            self.weights_version = update.new_version
+            self._weights_checksum = update.weights_checksum
+        self.round_trip = now - self._unanswered[number]
+        self._unanswered = {n: sent for n, sent in self._unanswered.items() if n > number}
+        if number == self._awaited:
+            self._awaited = None
+        self.last_update = update
+        self.counters.updates_applied += 1
+        self.stride = next_stride(
+            update.metric_after, self.stride, threshold=update.threshold,
+            min_stride=self.settings.min_stride, max_stride=self.settings.max_stride)
+
+    def wait_until(self) -> float | None:
+        """
+        Tell until when the driver has to wait for an update before the next frame.
+
+        :returns: the time at which to go on without it, on the clock of :meth:`on_frame`; None
+            where there is nothing to wait for. It is the paper's wait at MIN_STRIDE.
+        """
+        if (self.settings.late_update == 'wait' and self.awaiting_update
+                and self.frames_since_key_frame == self.settings.min_stride):
+            return self._unanswered[self._awaited] + self.settings.update_timeout
+        return None
+
+    def _is_key_frame(self) -> bool:
+        # The limits may have changed since the stride was computed.
+        stride = max(self.settings.min_stride, min(self.settings.max_stride, self.stride))
+        return not self.counters.key_frames_sent or self.frames_since_key_frame >= stride
+
+    def _send_key_frame(self, frame: np.ndarray, now: float) -> None:
+        self.counters.key_frames_sent += 1
+        self._awaited = self.counters.key_frames_sent
+        self._unanswered[self._awaited] = now
+        self.frames_since_key_frame = 0
+        self._send(KeyFrame(
+            self.session_id, self._awaited, self.counters.frames, self._model_id,
+            self.weights_version, self._weights_checksum, frame))
+
+    def _give_up_overdue(self, now: float) -> None:
+        timeout = self.settings.update_timeout
+        if self.awaiting_update and now - self._unanswered[self._awaited] >= timeout:
+            self._awaited = None
+            self.counters.updates_lost += 1
+            self.stride = self.settings.min_stride
+            # Answers later than this are not worth remembering key frames for.
+            self._unanswered = {
+                number: sent for number, sent in self._unanswered.items()
+                if now - sent < 10 * timeout}
+
+    def _check(self, update: WeightUpdate) -> dict[str, torch.Tensor]:
+        """Check everything about an update and return the tensors to swap in, {} for none."""
+        if update.session_id != self.session_id:
+            raise UpdateRejected('session', 'it is for another session')
+        if update.key_frame_number not in self._unanswered:
+            raise UpdateRejected(
+                'key_frame', f'it answers key frame {update.key_frame_number}, which awaits none')
+        if update.model_id != self._model_id:
+            raise UpdateRejected(
+                'model', f'it is for the model {update.model_id[:40]}, this one is '
+                f'{self._model_id}: start robot and workstation with the same package version')
+        if update.base_version != self.weights_version:
+            raise UpdateRejected(
+                'base_version', f'it is for weights version {update.base_version}, in use is '
+                f'{self.weights_version}')
+        if not (0 <= update.metric_after <= 1 and 0 < update.threshold < 1):
+            raise UpdateRejected(
+                'metric', f'metric {update.metric_after} or threshold {update.threshold} is not '
+                'between 0 and 1')
+        if update.scope == Scope.NONE:
+            if update.tensors.blob or update.new_version != update.base_version:
+                raise UpdateRejected('scope', 'it says that it holds no weights, but does')
+            return {}
+        if update.scope not in (Scope.PARTIAL, Scope.FULL):
+            raise UpdateRejected('scope', f'scope {update.scope} is unknown')
+        student = self.engine.student
+        tensors = unpack(update.tensors, student.tensors(
+            'partial' if update.scope == Scope.PARTIAL else 'full'))
+        if student.weights_checksum(tensors) != update.weights_checksum:
+            raise UpdateRejected(
+                'checksum', 'the weights with it would not be those that the teacher has')
+        return tensors

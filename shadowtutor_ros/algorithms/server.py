@@ -1,0 +1,105 @@
+"""Algorithm 3 of the paper: the server, which labels key frames and trains the robot's student."""
+
+import copy
+import dataclasses
+from typing import Callable
+
+from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
+from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.teachers.base import Teacher
+from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameError
+from shadowtutor_ros.wire.weight_update import NO_TENSORS, pack, Scope, unpack, WeightUpdate
+
+
+@dataclasses.dataclass
+class ServerSettings(TrainingSettings):
+    """
+    How key frames are answered: how the student is trained, and how its weights are sent.
+
+    :ivar encoding: of the weights, one of ``wire.weight_update.ENCODINGS``.
+    """
+
+    encoding: str = 'fp32'
+
+
+class Server:
+    """
+    One robot's session on the server.
+
+    :param student: the weights that a new session starts from; copied.
+    :param teacher: labels key frames; may be shared with other sessions.
+    :param settings: are read at each call, so that they can change at run time.
+    :param clock: gives the time in seconds; only differences count.
+    :param device: of PyTorch, that the student is trained on.
+    """
+
+    def __init__(
+            self, student: Student, teacher: Teacher, settings: ServerSettings,
+            clock: Callable[[], float], device: str = 'cpu'):
+        self.settings = settings
+        self._teacher = teacher
+        self._clock = clock
+        self._initial = copy.deepcopy(student.state_dict())
+        self._student = copy.deepcopy(student).to(device).eval()
+        self._trainer = StudentTrainer(self._student, settings)
+        self._model_id = student.model_id
+        self._session_id: int | None = None
+
+    def on_key_frame(
+            self, key_frame: KeyFrame, on_step: Callable[[], None] = lambda: None
+    ) -> WeightUpdate:
+        """
+        Label a key frame, train the student on it and answer with its weights (Algorithm 3).
+
+        No weights are sent where training changed none. A robot that does not run the weights
+        that this session would go on from gets them all: a snapshot sets it right.
+
+        :param key_frame: a new session's sets the student back to the weights it began with.
+        :param on_step: called after every training step.
+        :raises KeyFrameError: if the robot runs another model.
+        """
+        if key_frame.model_id != self._model_id:
+            raise KeyFrameError(
+                f'a key frame is from a student with the model {key_frame.model_id[:40]}, this '
+                f"teacher's is {self._model_id}: start both with the same package version")
+        if key_frame.session_id != self._session_id:
+            self._session_id = key_frame.session_id
+            self._student.assign(self._initial)
+            self._trainer.forget()
+        in_step = key_frame.weights_checksum == self._student.weights_checksum()
+
+        begin = self._clock()
+        teaching = self._teacher(key_frame.frame)
+        labelled = self._clock()
+        result = self._trainer(key_frame.frame, teaching, on_step)
+        trained = self._clock()
+
+        if not in_step:
+            scope, tensors = Scope.FULL, self._pack('full')
+        elif result.changed:
+            scope = Scope.PARTIAL if self.settings.scope == 'partial' else Scope.FULL
+            tensors = self._pack(self.settings.scope)
+        else:
+            scope, tensors = Scope.NONE, NO_TENSORS
+        return WeightUpdate(
+            session_id=key_frame.session_id,
+            key_frame_number=key_frame.number,
+            model_id=key_frame.model_id,
+            base_version=key_frame.weights_version,
+            new_version=key_frame.weights_version + (scope != Scope.NONE),
+            weights_checksum=self._student.weights_checksum(),
+            scope=scope,
+            tensors=tensors,
+            metric_before=result.metric_before,
+            metric_after=result.metric_after,
+            threshold=self.settings.threshold,
+            steps=result.steps,
+            teacher_seconds=labelled - begin,
+            training_seconds=trained - labelled)
+
+    def _pack(self, scope: str):
+        """Pack a scope's tensors, and go on from exactly what the robot will unpack."""
+        own = self._student.tensors(scope)
+        packed = pack(own, self.settings.encoding)
+        self._student.load_state_dict(unpack(packed, own), strict=False)
+        return packed

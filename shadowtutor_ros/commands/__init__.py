@@ -1,0 +1,1 @@
+"""The command `shadowtutor` and its subcommands."""

@@ -1,0 +1,1 @@
+"""Measuring the system: the built-in scene and what it shows."""

@@ -1,0 +1,1 @@
+"""Networks: the student, its inference path and the teachers."""

@@ -1,0 +1,258 @@
+"""
+The student: a small encoder-decoder that is split into a front end and a back end.
+
+The network is that of the first implementation of ShadowTutor, after JITNet (Mullapudi et al.,
+ICCV 2019). The front end (``in_conv1`` to ``dec1``) is frozen in partial distillation; the back
+end (``dec2`` to ``out_conv3``) is what a teacher trains and sends.
+"""
+
+import hashlib
+from pathlib import Path
+import pickle
+from typing import NamedTuple
+import zlib
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+from shadowtutor_ros.labels import CLASS_NAMES, NUM_CLASSES
+
+#: Mean of the pixels that the student was trained on: BGR, 0 to 255.
+PIXEL_MEAN = (103.53, 116.28, 123.675)
+
+#: The blocks of the back end, in the order of computation.
+BACK = ('dec2', 'dec3', 'out_conv1', 'out_conv2', 'out_conv3')
+
+
+class WeightsError(ValueError):
+    """A weights file, or a set of tensors, that does not fit the student."""
+
+
+class Block(nn.Module):
+    """
+    A residual block with pre-activation and a long path of a 3×3, a 1×3 and a 3×1 convolution.
+
+    Where the number of channels stays, the short path skips the pre-activation too.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        # Without running statistics: the frame at hand is normalised by its own, in training and
+        # in inference alike, so a weight update need not carry any.
+        self.preact_path = nn.Sequential(
+            nn.BatchNorm2d(in_channels, track_running_stats=False), nn.ReLU())
+        self.short_path = (
+            nn.Conv2d(in_channels, out_channels, 1, stride)
+            if in_channels != out_channels else None)
+        self.long_path = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1), nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, (1, 3), padding=(0, 1)),
+            nn.Conv2d(out_channels, out_channels, (3, 1), padding=(1, 0)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        activated = self.preact_path(x)
+        if self.short_path is None:
+            short = x[:, :, ::self.stride, ::self.stride]
+        else:
+            short = self.short_path(activated)
+        return short + self.long_path(activated)
+
+
+class Features(NamedTuple):
+    """
+    What the front end hands to the back end, for images of H×W.
+
+    :ivar enc1: N×64×H/8×W/8.
+    :ivar enc2: N×64×H/16×W/16.
+    :ivar dec1: N×64×H/16×W/16, the decoder's first block, already at the size of ``enc2``.
+    """
+
+    enc1: torch.Tensor
+    enc2: torch.Tensor
+    dec1: torch.Tensor
+
+
+def _resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=False)
+
+
+class Student(nn.Module):
+    """The student network; 483,873 parameters with nine classes, 103,465 in the back end."""
+
+    def __init__(self, num_classes: int = NUM_CLASSES):
+        super().__init__()
+        self.num_classes = num_classes
+        self.in_conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.in_conv2 = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.enc1 = Block(8, 64, stride=2)
+        self.enc2 = Block(64, 64, stride=2)
+        self.enc3 = Block(64, 128, stride=2)
+        self.dec1 = Block(128, 64, stride=1)
+        self.dec2 = Block(128, 32, stride=1)
+        self.dec3 = Block(96, 32, stride=1)
+        self.out_conv1 = nn.Conv2d(32, 32, 3, padding=1)
+        self.out_conv2 = nn.Conv2d(32, 32, 3, padding=1)
+        self.out_conv3 = nn.Conv2d(32, num_classes, 1)
+        self.register_buffer(
+            'pixel_mean', torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def front(self, x: torch.Tensor) -> Features:
+        """
+        Run the front end.
+
+        :param x: N×3×H×W float, BGR, 0 to 255.
+        """
+        x = self.in_conv2(self.in_conv1(x - self.pixel_mean))
+        enc1 = self.enc1(x)
+        enc2 = self.enc2(enc1)
+        dec1 = self.dec1(self.enc3(enc2))
+        return Features(enc1, enc2, _resize(dec1, enc2.shape[2:]))
+
+    def back(self, features: Features, size: tuple[int, int]) -> torch.Tensor:
+        """
+        Run the back end.
+
+        :param features: of :meth:`front`.
+        :param size: (H, W) of the images, which is the size of the result.
+        :returns: logits, N×num_classes×H×W.
+        """
+        enc1, enc2, dec1 = features
+        half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        dec2 = _resize(self.dec2(torch.cat([dec1, enc2], dim=1)), enc1.shape[2:])
+        dec3 = _resize(self.dec3(torch.cat([dec2, enc1], dim=1)), half)
+        # The first implementation enlarges before its 1×1 convolution. Both are linear and a
+        # bilinear enlargement's weights sum to one, so the order does not matter to the result;
+        # this way the convolution has a quarter of the pixels and the enlargement fewer channels.
+        return _resize(self.out_conv3(self.out_conv2(self.out_conv1(dec3))), size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Compute logits.
+
+        :param x: N×3×H×W float, BGR, 0 to 255, H and W at least 16.
+        :returns: N×num_classes×H×W.
+        """
+        return self.back(self.front(x), tuple(x.shape[2:]))
+
+    def tensors(self, scope: str = 'full') -> dict[str, torch.Tensor]:
+        """
+        Return the tensors of a scope by name; they are the parameters themselves, not copies.
+
+        :param scope: 'partial' for the back end, 'full' for everything.
+        :raises ValueError: if the scope is another.
+        """
+        if scope not in ('partial', 'full'):
+            raise ValueError(f"scope '{scope}' is neither 'partial' nor 'full'")
+        return {
+            name: tensor for name, tensor in self.state_dict(keep_vars=True).items()
+            if scope == 'full' or name.split('.')[0] in BACK}
+
+    @property
+    def model_id(self) -> str:
+        """Digest of the names, shapes and dtypes of the tensors: 16 hex digits."""
+        layout = repr([
+            (name, tuple(tensor.shape), str(tensor.dtype))
+            for name, tensor in self.state_dict().items()])
+        return hashlib.sha256(layout.encode()).hexdigest()[:16]
+
+    def weights_checksum(self, changes: dict[str, torch.Tensor] | None = None) -> int:
+        """
+        Compute the CRC-32 over the bytes of all the weights, in the order of the state dict.
+
+        :param changes: float32 tensors that stand in for those of the same name.
+        """
+        checksum = 0
+        for tensor in {**self.state_dict(), **(changes or {})}.values():
+            # C order, so that the memory format in use here does not matter.
+            checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy(), checksum)
+        return checksum
+
+    @classmethod
+    def load(cls, path: str | Path) -> 'Student':
+        """
+        Load a student from a file.
+
+        :param path: a ``.safetensors`` file of :meth:`save`, or a ``.pth`` state dict, such as
+            that of the first implementation (read with ``weights_only=True``).
+        :returns: the student, in evaluation mode on the CPU.
+        :raises WeightsError: if the file cannot be read or does not fit: names, shapes, dtypes,
+            classes. One line says what was got and what was wanted.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise WeightsError(
+                f"student weights '{path}' are not a file: give a .safetensors or .pth file")
+        try:
+            if path.suffix == '.safetensors':
+                with safetensors.safe_open(path, 'pt') as file:
+                    metadata = file.metadata() or {}
+                    state = {name: file.get_tensor(name) for name in file.keys()}
+                classes = metadata.get('classes')
+                if classes is not None and classes != ','.join(CLASS_NAMES):
+                    raise WeightsError(
+                        f"student weights '{path}' are for the classes {classes}; this package's "
+                        f"are {','.join(CLASS_NAMES)}: choose weights trained for those")
+            else:
+                state = torch.load(path, map_location='cpu', weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError,
+                safetensors.SafetensorError) as error:
+            # PyTorch's own message would advise to turn the safe loading off.
+            reason = ('it holds more than tensors, or is none' if isinstance(
+                error, pickle.UnpicklingError) else str(error).partition('\n')[0])
+            raise WeightsError(
+                f"student weights '{path}' cannot be read ({reason}): expected a .safetensors "
+                'file or a .pth state dict of tensors') from None
+        student = cls()
+        try:
+            student.assign(state)
+        except WeightsError as error:
+            raise WeightsError(f"student weights '{path}' do not fit: {error}") from None
+        return student.eval()
+
+    def assign(self, state: dict[str, torch.Tensor]) -> None:
+        """
+        Copy a whole set of weights into this student, all or nothing.
+
+        :param state: tensors by name, exactly those of the state dict, floating point.
+        :raises WeightsError: if they do not fit; nothing is changed then.
+        """
+        own = self.state_dict()
+        if not isinstance(state, dict):
+            raise WeightsError(f'got a {type(state).__name__}, wanted a dict of tensors')
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(map(str, state.keys() - own.keys()))
+        if missing or unknown:
+            raise WeightsError('; '.join(
+                f'{len(names)} tensors are {what}, the first is {names[0]}'
+                for names, what in ((missing, 'missing'), (unknown, 'unknown')) if names))
+        for name, tensor in own.items():
+            given = state[name]
+            if not isinstance(given, torch.Tensor) or not given.is_floating_point():
+                raise WeightsError(f'{name} is not a floating-point tensor')
+            if given.shape != tensor.shape:
+                hint = (f'; the last layer has {given.shape[0]} classes, wanted '
+                        f'{self.num_classes}' if name.startswith('out_conv3') else '')
+                raise WeightsError(
+                    f'{name} has shape {tuple(given.shape)}, wanted {tuple(tensor.shape)}{hint}')
+            if not bool(torch.isfinite(given).all()):
+                raise WeightsError(f'{name} holds values that are not finite')
+        self.load_state_dict(state)
+
+    def save(self, path: str | Path, **metadata: str) -> None:
+        """
+        Save the weights as safetensors.
+
+        :param path: of the file to write.
+        :param metadata: strings to keep with them, such as the recipe that made them.
+        """
+        state = {name: tensor.detach().cpu().contiguous()
+                 for name, tensor in self.state_dict().items()}
+        safetensors.torch.save_file(
+            state, path, {'classes': ','.join(CLASS_NAMES), **metadata})

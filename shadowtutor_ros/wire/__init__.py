@@ -1,0 +1,1 @@
+"""What crosses the network, as bytes and data classes: no ROS."""
