@@ -1,0 +1,49 @@
+# Users call `make demo`, `make test` and the like; `make help` lists them.
+
+VENV := .venv
+BUILD_INPUTS := CMakeLists.txt package.xml setup.py setup.cfg shadowtutor_ros/__init__.py \
+  $(wildcard msg/*.msg launch/* config/*)
+
+# .venv holds for one place and one ROS; tools/setup.sh makes it anew where they are others.
+ifneq ($(file <$(VENV)/made_for),$(CURDIR) $(or $(ROS_DISTRO),wheels))
+.PHONY: $(VENV)/packages
+endif
+
+.PHONY: help setup demo benchmark lint test clean
+
+help:
+	@echo 'make demo       run student, teacher and camera; results in demo_output/'
+	@echo '                VIDEO= TEACHER= STUDENT= FRAMES= SIZE= LATE= OUT= choose other inputs'
+	@echo 'make benchmark  measure speed (JSON=file writes the numbers)'
+	@echo 'make test       linters and tests'
+	@echo 'make lint       linters alone'
+	@echo 'make setup      .venv with all packages and the built messages (the others do it too)'
+	@echo '                PYTHON=python3.12 makes .venv of that interpreter'
+	@echo 'make clean      remove .venv and demo_output'
+
+setup: $(VENV)/built
+
+$(VENV)/packages: requirements.txt tools/setup.sh
+	@tools/setup.sh packages
+
+$(VENV)/built: $(VENV)/packages $(BUILD_INPUTS)
+	@tools/setup.sh build
+
+demo: setup
+	$(VENV)/bin/shadowtutor demo $(if $(VIDEO),--video '$(VIDEO)') \
+	  $(if $(TEACHER),--teacher '$(TEACHER)') $(if $(STUDENT),--student '$(STUDENT)') \
+	  $(if $(FRAMES),--frames '$(FRAMES)') $(if $(SIZE),--size '$(SIZE)') \
+	  $(if $(LATE),--late-update '$(LATE)') $(if $(OUT),--out '$(OUT)')
+
+benchmark: setup
+	$(VENV)/bin/shadowtutor benchmark $(if $(JSON),--json '$(JSON)')
+
+lint: setup
+	$(VENV)/bin/python -m flake8
+	$(VENV)/bin/python -m pydocstyle setup.py launch shadowtutor_ros test
+
+test: lint
+	. $(VENV)/setup.sh && $(VENV)/bin/python -m pytest
+
+clean:
+	rm -rf $(VENV) demo_output

@@ -1,0 +1,4 @@
+"""Metadata and console scripts are in setup.cfg."""
+from setuptools import setup
+
+setup()
