@@ -29,14 +29,14 @@ $(VENV)/packages: requirements.txt tools/setup.sh
 $(VENV)/built: $(VENV)/packages $(BUILD_INPUTS)
 	@tools/setup.sh build
 
+# make hands variables of its command line to the shell, which quotes them better.
 demo: setup
-	$(VENV)/bin/shadowtutor demo $(if $(VIDEO),--video '$(VIDEO)') \
-	  $(if $(TEACHER),--teacher '$(TEACHER)') $(if $(STUDENT),--student '$(STUDENT)') \
-	  $(if $(FRAMES),--frames '$(FRAMES)') $(if $(SIZE),--size '$(SIZE)') \
-	  $(if $(LATE),--late-update '$(LATE)') $(if $(OUT),--out '$(OUT)')
+	@$(VENV)/bin/shadowtutor demo $${VIDEO:+--video "$$VIDEO"} $${TEACHER:+--teacher "$$TEACHER"} \
+	  $${STUDENT:+--student "$$STUDENT"} $${FRAMES:+--frames "$$FRAMES"} $${SIZE:+--size "$$SIZE"} \
+	  $${LATE:+--late-update "$$LATE"} $${OUT:+--out "$$OUT"}
 
 benchmark: setup
-	$(VENV)/bin/shadowtutor benchmark $(if $(JSON),--json '$(JSON)')
+	@$(VENV)/bin/shadowtutor benchmark $${JSON:+--json "$$JSON"}
 
 lint: setup
 	$(VENV)/bin/python -m flake8

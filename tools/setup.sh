@@ -83,10 +83,10 @@ print("numpy~=" + ".".join(numpy.__version__.split(".")[:2]))'
 # non-existent path /opt/python/cp311-cp311/include/python3.11": put this interpreter's in its place.
 mend_wheels() {
   include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-  purelib=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  numpy=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')
   grep -l /opt/python/ "$venv"/share/*/cmake/*.cmake | xargs -r sed -i \
-    -e "s#/opt/python/[^/;\"]*/include/python[0-9.]*#$include#g" \
-    -e "s#/opt/python/[^/;\"]*/lib/python[0-9.]*/site-packages#$purelib#g"
+    -e "s#/opt/python/[^;\"]*/include/python[0-9.]*#$include#g" \
+    -e "s#/opt/python/[^;\"]*/numpy/_core/include#$numpy#g"
 }
 
 packages() {
