@@ -2,7 +2,7 @@
 
 VENV := .venv
 BUILD_INPUTS := CMakeLists.txt package.xml setup.py setup.cfg shadowtutor_ros/__init__.py \
-  $(wildcard msg/*.msg launch/* config/*)
+  $(wildcard msg/*.msg launch/* config/* shadowtutor_ros/weights/*)
 
 # .venv holds for one place and one ROS; tools/setup.sh makes it anew where they are others.
 ifneq ($(file <$(VENV)/made_for),$(CURDIR) $(or $(ROS_DISTRO),wheels))
