@@ -23,6 +23,7 @@ REQUIREMENTS = [
 
 # What a module is called by import, by pip and by rosdep; None where rosdep has no key.
 LIBRARIES = {
+    'PIL': ('pillow', 'python3-pil'),
     'cv2': ('opencv-python', 'python3-opencv'),
     'matplotlib': ('matplotlib', 'python3-matplotlib'),
     'numpy': ('numpy', 'python3-numpy'),
