@@ -8,7 +8,7 @@
 # PYTHON names the interpreter that .venv is made of.
 set -eu
 cd "$(dirname "$0")/.."
-checkout=$PWD
+checkout=$(pwd -P)
 venv=$checkout/.venv
 : "${PYTHON:=python3}" "${ROS_DISTRO:=}"
 
@@ -114,7 +114,7 @@ build() {
     export AMENT_PREFIX_PATH CMAKE_PREFIX_PATH
   fi
   # Installed into .venv itself, where the wheels' own start-up finds libraries and messages.
-  colcon --log-base "$venv/log" build --base-paths "$checkout" --packages-select shadowtutor_ros \
+  colcon --log-base "$venv/log" --log-level error build --base-paths "$checkout" \
     --build-base "$venv/build" --install-base "$venv" --merge-install --symlink-install \
     --cmake-args -DBUILD_TESTING=OFF "-DPython3_EXECUTABLE=$venv/bin/python"
   cat >"$venv/bin/shadowtutor" <<EOF
