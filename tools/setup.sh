@@ -20,6 +20,11 @@ fail() {
 # --- packages -----------------------------------------------------------------------------------
 
 check_system() {
+  case $checkout in
+    *[[:space:]]*) fail "the path '$checkout' has a space in it, and what colcon writes breaks there." \
+      'Move the checkout to a path without one.' ;;
+  esac
+
   missing=
   if ! command -v "$PYTHON" >/dev/null; then
     missing='python3 python3-venv python3-dev'
@@ -84,9 +89,10 @@ print("numpy~=" + ".".join(numpy.__version__.split(".")[:2]))'
 mend_wheels() {
   include=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
   numpy=$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')
-  grep -l /opt/python/ "$venv"/share/*/cmake/*.cmake | xargs -r sed -i \
+  sed -i \
     -e "s#/opt/python/[^;\"]*/include/python[0-9.]*#$include#g" \
-    -e "s#/opt/python/[^;\"]*/numpy/_core/include#$numpy#g"
+    -e "s#/opt/python/[^;\"]*/numpy/_core/include#$numpy#g" \
+    "$venv"/share/*/cmake/export_*__rosidl_generator_pyExport.cmake
 }
 
 packages() {
