@@ -83,6 +83,11 @@ class Client:
         """Whether a key frame's update is still to come and not overdue."""
         return self._awaited is not None
 
+    @property
+    def overdue(self) -> bool:
+        """Whether the last key frame's update did not come in time, and still has not."""
+        return self._awaited is None and self.counters.key_frames_sent in self._unanswered
+
     def on_frame(self, frame: np.ndarray, now: float) -> np.ndarray:
         """
         Infer a frame, and send it first if it is a key frame (Algorithm 4).

@@ -1,4 +1,4 @@
-"""Algorithm 1 of the paper: training the student on a key frame, with thresholded early stopping."""
+"""Algorithm 1 of the paper: training on a key frame, with thresholded early stopping."""
 
 from dataclasses import dataclass, field
 from typing import Callable

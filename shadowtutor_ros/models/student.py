@@ -227,7 +227,8 @@ class Student(nn.Module):
         own = self.state_dict()
         if not isinstance(state, dict):
             raise WeightsError(f'got a {type(state).__name__}, wanted a dict of tensors')
-        missing, unknown = sorted(own.keys() - state.keys()), sorted(map(str, state.keys() - own.keys()))
+        missing = sorted(own.keys() - state.keys())
+        unknown = sorted(map(str, state.keys() - own.keys()))
         if missing or unknown:
             raise WeightsError('; '.join(
                 f'{len(names)} tensors are {what}, the first is {names[0]}'

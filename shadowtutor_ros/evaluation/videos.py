@@ -1,0 +1,189 @@
+"""Sources of frames: a video file, a folder of images, a camera, the built-in scene."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterator
+
+import cv2
+import numpy as np
+
+from shadowtutor_ros.evaluation.scenes import LOOKS, Scene
+
+#: What is taken for an image in a folder.
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
+
+#: Frames a second where a source does not say.
+DEFAULT_RATE = 25.0
+
+_DEFAULT_SCENE_SIZE = 640, 360
+
+
+class SourceError(ValueError):
+    """A source of frames that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    Frames that can be read, from the beginning each time.
+
+    :ivar name: for people.
+    :ivar rate: frames a second, of the source itself.
+    :ivar count: frames in all, as far as the source knows; None if it has no end.
+    :ivar read: starts an iterator of H×W×3 uint8 BGR frames, all of one size.
+    """
+
+    name: str
+    rate: float
+    count: int | None
+    read: Callable[[], Iterator[np.ndarray]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.read()
+
+
+def open_source(
+        source: str, size: tuple[int, int] = (0, 0), frames: int = 0, seed: int = 0,
+        look: str = 'day') -> Source:
+    """
+    Open a source of frames.
+
+    :param source: the path of a video file or of a folder of images, a V4L2 device such as
+        '/dev/video0', or 'scene'.
+    :param size: (width, height) of the frames in pixels; 0 for the source's own, or for what the
+        source's aspect ratio gives.
+    :param frames: stop after this many; 0 for no limit.
+    :param seed, look: of the built-in scene.
+    :raises SourceError: if it is missing or cannot be read; one line says what and what to do.
+    """
+    if any(0 < length < 16 for length in size):
+        raise SourceError(f'a size of {size[0]}x{size[1]} is too small: 16x16 at least')
+    if source == 'scene':
+        opened = _open_scene(size, seed, look)
+    elif source.startswith('/dev/'):
+        opened = _open_device(source, size)
+    elif Path(source).is_dir():
+        opened = _open_folder(Path(source), size)
+    elif Path(source).is_file():
+        opened = _open_video(source, size)
+    else:
+        raise SourceError(
+            f"source '{source}' is not there: give a video file, a folder of images, a device "
+            "such as /dev/video0, or 'scene'")
+    if not frames:
+        return opened
+    count = frames if opened.count is None else min(frames, opened.count)
+    return Source(opened.name, opened.rate, count, lambda: _first(opened, frames))
+
+
+def _first(source: Source, frames: int) -> Iterator[np.ndarray]:
+    # Not islice, which would keep the source from closing its file when the last is out.
+    for index, frame in enumerate(source):
+        yield frame
+        if index + 1 == frames:
+            return
+
+
+def _resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = frame.shape[:2]
+    wanted_width, wanted_height = size
+    wanted_width = wanted_width or (
+        round(width * wanted_height / height) if wanted_height else width)
+    wanted_height = wanted_height or round(height * wanted_width / width)
+    if (wanted_width, wanted_height) == (width, height):
+        return frame
+    smaller = wanted_width <= width
+    return cv2.resize(
+        frame, (wanted_width, wanted_height),
+        interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def _open_scene(size: tuple[int, int], seed: int, look: str) -> Source:
+    if look not in LOOKS:
+        raise SourceError(f"look '{look}' is unknown: choose one of {', '.join(LOOKS)}")
+    width, height = size
+    default_width, default_height = _DEFAULT_SCENE_SIZE
+    width = width or (round(height * default_width / default_height) or default_width)
+    height = height or round(width * default_height / default_width)
+    scene = Scene(seed=seed, look=look, width=width, height=height)
+
+    def read() -> Iterator[np.ndarray]:
+        index = 0
+        while True:
+            yield scene.render(index).image
+            index += 1
+
+    return Source(f'scene ({look}, seed {seed})', DEFAULT_RATE, None, read)
+
+
+def _open_folder(folder: Path, size: tuple[int, int]) -> Source:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise SourceError(
+            f"folder '{folder}' holds no image: wanted files that end in "
+            f"{', '.join(IMAGE_SUFFIXES)}")
+
+    def read() -> Iterator[np.ndarray]:
+        first_size = size
+        for path in paths:
+            frame = cv2.imread(str(path))
+            if frame is None:
+                raise SourceError(f"image '{path}' cannot be read: remove it from the folder")
+            frame = _resize(frame, first_size)
+            # Images of several sizes are brought to the size of the first.
+            first_size = frame.shape[1], frame.shape[0]
+            yield frame
+
+    return Source(folder.name, DEFAULT_RATE, len(paths), read)
+
+
+def _capture(source: str, what: str) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(source)
+    if not capture.isOpened():
+        raise SourceError(
+            f"{what} '{source}' cannot be opened: is it a {what} that OpenCV reads, "
+            'and may it be read?')
+    return capture
+
+
+def _open_video(path: str, size: tuple[int, int]) -> Source:
+    capture = _capture(path, 'video')
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    readable = capture.grab()
+    capture.release()
+    if not readable:
+        raise SourceError(f"video '{path}' holds no frame that OpenCV can decode")
+
+    def read() -> Iterator[np.ndarray]:
+        capture = _capture(path, 'video')
+        try:
+            while True:
+                there, frame = capture.read()
+                if not there:
+                    return
+                yield _resize(frame, size)
+        finally:
+            capture.release()
+
+    return Source(
+        Path(path).name, rate if 0 < rate < 1000 else DEFAULT_RATE,
+        count if count > 0 else None, read)
+
+
+def _open_device(path: str, size: tuple[int, int]) -> Source:
+    capture = _capture(path, 'device')
+    if size[0]:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+    if size[1]:
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    rate = capture.get(cv2.CAP_PROP_FPS)
+
+    def read() -> Iterator[np.ndarray]:
+        while True:
+            there, frame = capture.read()
+            if not there:
+                raise SourceError(f"device '{path}' gives no more images: is it still plugged in?")
+            yield _resize(frame, size)
+
+    return Source(path, rate if 0 < rate < 1000 else DEFAULT_RATE, None, read)

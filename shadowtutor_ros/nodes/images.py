@@ -1,0 +1,83 @@
+"""ROS images to arrays and back."""
+
+from array import array
+import sys
+
+import cv2
+import numpy as np
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+try:
+    from cv_bridge import CvBridge
+except ImportError:  # not on PyPI; rosbags-image is
+    from rosbags.image import message_to_cvimage
+
+    def _convert(message: Image) -> np.ndarray:
+        return message_to_cvimage(message, 'bgr8')
+else:
+    def _convert(message: Image) -> np.ndarray:
+        return CvBridge().imgmsg_to_cv2(message, 'bgr8')
+
+_NATIVE_BIGENDIAN = sys.byteorder == 'big'
+
+
+class ImageMessageError(ValueError):
+    """An image message that cannot be converted."""
+
+
+def to_bgr(message: Image | CompressedImage) -> np.ndarray:
+    """
+    Convert an image message to an array.
+
+    :param message: of any encoding that cv_bridge (or rosbags-image, where there is no cv_bridge)
+        converts to bgr8, or a compressed image of any format that OpenCV reads.
+    :returns: H×W×3 uint8, BGR. A bgr8 image is not copied: it stays valid as long as the message.
+    :raises ImageMessageError: if it cannot be converted; one line says why and what to do.
+    """
+    if isinstance(message, CompressedImage):
+        frame = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+        if frame is None:
+            raise ImageMessageError(
+                f"a compressed image of {len(message.data)} bytes, format '{message.format}', "
+                'cannot be decoded: publish JPEG or PNG')
+        return frame
+    height, width, step = message.height, message.width, message.step
+    if min(height, width) < 16:
+        raise ImageMessageError(
+            f'an image of {width}x{height} pixels is too small: expected 16x16 at least')
+    if len(message.data) != height * step:
+        raise ImageMessageError(
+            f'an image of {height} rows of {step} bytes has {len(message.data)} bytes: '
+            'its publisher is at fault')
+    if message.encoding == 'bgr8' and step >= width * 3:
+        rows = np.frombuffer(message.data, np.uint8).reshape(height, step)
+        return rows[:, :width * 3].reshape(height, width, 3)
+    try:
+        return _convert(message)
+    except Exception as error:  # whatever the library at hand raises
+        reason = str(error).partition('\n')[0] or type(error).__name__
+        raise ImageMessageError(
+            f"an image with encoding '{message.encoding}' cannot be converted to bgr8 ({reason}): "
+            'publish bgr8, rgb8, mono8, yuv422 or a Bayer encoding') from None
+
+
+def to_message(image: np.ndarray, encoding: str, header: Header) -> Image:
+    """
+    Convert an array to an image message.
+
+    :param image: H×W or H×W×3 uint8.
+    :param encoding: 'mono8', 'bgr8' or 'rgb8'.
+    """
+    message = Image(header=header, encoding=encoding, is_bigendian=_NATIVE_BIGENDIAN)
+    message.height, message.width = image.shape[:2]
+    message.step = image.strides[0] if image.flags.c_contiguous else image[0].nbytes
+    message.data = to_bytes(image)
+    return message
+
+
+def to_bytes(data: np.ndarray | bytes) -> array:
+    """Convert to what a ``uint8[]`` field takes without looking at every element."""
+    values = array('B')
+    values.frombytes(np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data)
+    return values

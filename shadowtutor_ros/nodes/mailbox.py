@@ -1,0 +1,46 @@
+"""Hand-over between threads: one slot, the newest wins."""
+
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar('T')
+
+
+class Mailbox(Generic[T]):
+    """A slot for one item: a new item takes the place of one that nobody took yet."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._item: T | None = None
+        self._closed = False
+
+    def put(self, item: T) -> bool:
+        """Put an item in; tell whether it took the place of another."""
+        with self._condition:
+            replaced = self._item is not None
+            self._item = item
+            self._condition.notify()
+            return replaced
+
+    def get(self, timeout: float | None = None) -> T | None:
+        """
+        Take the item out, waiting for one.
+
+        :param timeout: in seconds; None waits until the mailbox is closed.
+        :returns: None when the time is up or the mailbox closed.
+        """
+        with self._condition:
+            self._condition.wait_for(lambda: self._item is not None or self._closed, timeout)
+            item, self._item = self._item, None
+            return None if self._closed else item
+
+    @property
+    def closed(self) -> bool:
+        """Whether the mailbox was closed."""
+        return self._closed
+
+    def close(self) -> None:
+        """Wake whoever waits; nothing comes out any more."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()

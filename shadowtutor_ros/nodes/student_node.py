@@ -1,0 +1,285 @@
+"""The student node: segments every camera frame on the robot, tutored by a teacher node."""
+
+from collections import deque
+import math
+from statistics import median
+import threading
+import time
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from shadowtutor_ros.algorithms.client import Client, ClientSettings
+from shadowtutor_ros.labels import colorize, overlay
+from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
+from shadowtutor_ros.msg import TutorStatus
+from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
+from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
+from shadowtutor_ros.nodes.mailbox import Mailbox
+from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
+from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
+from shadowtutor_ros.nodes.running import (
+    choose_device, load_student, overridable, qos, run, seconds)
+from shadowtutor_ros.wire.key_frame import KeyFrame
+from shadowtutor_ros.wire.weight_update import UpdateRejected
+
+#: Seconds without an image after which the node says what it waits for, and says it again.
+SILENCE = 5.0
+
+
+class StudentNode(Node):
+    """
+    Publishes a mask for every frame that it processes, and never waits for the network.
+
+    Callbacks only hand over. One thread infers: frames and updates meet in it and nowhere else.
+    Another encodes and sends key frames, so that this delays no mask.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__('student', **kwargs)
+        self.settings = ClientSettings()
+        self.parameters = Parameters(self, STUDENT, _fault, self._apply)
+        engine = InferenceEngine(
+            load_student(self.parameters['weights']), self.parameters['inference.precision'],
+            choose_device(self.parameters['device']), self.parameters['inference.width'])
+        self.client = Client(engine, self._send, self.settings)
+
+        self._frames: Mailbox[tuple[Image | CompressedImage, float]] = Mailbox()
+        self._updates: deque[WeightUpdateMessage] = deque(maxlen=8)
+        self._update_came = threading.Condition()
+        self._key_frames: Mailbox[tuple[KeyFrame, Header]] = Mailbox()
+        self._header = Header()
+        self._images_received = self._images_dropped = 0
+        self._last_image = time.monotonic()
+        self._bytes_up = self._bytes_down = 0
+        self._inference_times: deque[float] = deque(maxlen=1000)
+        self._latencies: deque[float] = deque(maxlen=1000)
+        self._masks_before, self._status_before = 0, time.monotonic()
+        self._said: set[str] = set()
+
+        publish = {'qos_profile': qos(), 'qos_overriding_options': overridable()}
+        self._mask = self.create_publisher(Image, 'segmentation/mask', **publish)
+        self._color_mask = self.create_publisher(Image, 'segmentation/color_mask', **publish)
+        self._overlay = self.create_publisher(Image, 'segmentation/overlay', **publish)
+        self._status = self.create_publisher(TutorStatus, '~/status', **publish)
+        # A key frame that could not be delivered while its update would be in time is stale.
+        self._key_frame = self.create_publisher(
+            KeyFrameMessage, 'key_frames',
+            qos(lifespan=seconds(self.parameters['update_timeout'])),
+            qos_overriding_options=overridable())
+        self.create_subscription(
+            WeightUpdateMessage, 'weight_updates', self._on_update, **publish)
+        compressed = self.parameters['image_transport'] == 'compressed'
+        self._images = self.create_subscription(
+            CompressedImage if compressed else Image,
+            'image/compressed' if compressed else 'image', self._on_image,
+            qos(ReliabilityPolicy.BEST_EFFORT), qos_overriding_options=overridable())
+        self.create_timer(self.parameters['status_period'], self._publish_status)
+
+        self._threads = [
+            threading.Thread(target=self._infer_frames, name='inference', daemon=True),
+            threading.Thread(target=self._send_key_frames, name='key frames', daemon=True)]
+        for thread in self._threads:
+            thread.start()
+        self.get_logger().info(
+            f'session {self.client.session_id}: segmenting {self._images.topic_name} '
+            f'on {engine.device}')
+
+    def destroy_node(self) -> None:
+        """Stop the threads and destroy the node."""
+        for mailbox in (self._frames, self._key_frames):
+            mailbox.close()
+        with self._update_came:
+            self._update_came.notify_all()
+        for thread in self._threads:
+            thread.join()
+        super().destroy_node()
+
+    # --- callbacks: they hand over and return ----------------------------------------------------
+
+    def _apply(self, values: dict) -> None:
+        for name in ('min_stride', 'max_stride', 'late_update', 'update_timeout'):
+            setattr(self.settings, name, values[name])
+        if hasattr(self, 'client'):
+            self.client.engine.width = values['inference.width']
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._images_received += 1
+        self._last_image = time.monotonic()
+        if self._frames.put((message, self._last_image)):
+            self._images_dropped += 1
+
+    def _on_update(self, message: WeightUpdateMessage) -> None:
+        with self._update_came:
+            self._updates.append(message)
+            self._update_came.notify()
+
+    def _publish_status(self) -> None:
+        now = time.monotonic()
+        silent = now - self._last_image
+        if silent >= SILENCE:
+            self._say_what_is_missing(silent)
+        client, counters = self.client, self.client.counters
+        status = TutorStatus(header=Header(stamp=self.get_clock().now().to_msg()))
+        if silent >= SILENCE or not counters.frames:
+            status.state = TutorStatus.STATE_WAITING_FOR_IMAGES
+        elif not counters.updates_applied:
+            status.state = TutorStatus.STATE_WAITING_FOR_TEACHER
+        elif client.overdue:
+            status.state = TutorStatus.STATE_UPDATE_OVERDUE
+        else:
+            status.state = TutorStatus.STATE_TUTORED
+        status.session_id = client.session_id
+        status.images_received = self._images_received
+        status.images_dropped = self._images_dropped
+        status.masks_published = counters.frames
+        status.key_frames_sent = counters.key_frames_sent
+        status.updates_applied = counters.updates_applied
+        status.updates_lost = counters.updates_lost
+        rejected = dict(counters.updates_rejected)
+        status.updates_rejected = sum(rejected.values())
+        status.rejection_reasons = list(rejected)
+        status.rejection_counts = list(rejected.values())
+        status.weights_version = client.weights_version
+        status.stride = client.stride
+        status.frames_since_key_frame = client.frames_since_key_frame
+        update = client.last_update
+        for field in ('metric_before', 'metric_after', 'teacher_seconds', 'training_seconds'):
+            setattr(status, field, getattr(update, field) if update else math.nan)
+        status.steps = update.steps if update else 0
+        status.mask_rate = (
+            (counters.frames - self._masks_before) / (now - self._status_before))
+        self._masks_before, self._status_before = counters.frames, now
+        status.inference_seconds = _drain_median(self._inference_times)
+        status.latency_seconds = _drain_median(self._latencies)
+        status.round_trip_seconds = math.nan if client.round_trip is None else client.round_trip
+        status.bytes_up, status.bytes_down = self._bytes_up, self._bytes_down
+        self._status.publish(status)
+
+    def _say_what_is_missing(self, silent: float) -> None:
+        topic = self._images.topic_name
+        wanted = self._images.qos_profile.reliability.name.lower().replace('_', ' ')
+        offers = [
+            f'{offer.node_namespace.rstrip("/")}/{offer.node_name} ({offer.topic_type}, '
+            f'{offer.qos_profile.reliability.name.lower().replace("_", " ")})'
+            for offer in self.get_publishers_info_by_topic(topic)]
+        self.get_logger().warning(
+            f'no image for {silent:.0f} s on {topic} (wanted: {wanted}, '
+            f"{'CompressedImage' if topic.endswith('/compressed') else 'Image'}); "
+            + (f"published there by {', '.join(offers)}; if they are large, they may be lost: try "
+               f'-p qos_overrides.{topic}.subscription.reliability:=reliable' if offers else
+               'nobody publishes there: start the camera, or remap the topic with '
+               f'--ros-args -r {topic}:=/your/camera/topic'),
+            throttle_duration_sec=10.0)
+
+    # --- the inference thread --------------------------------------------------------------------
+
+    def _infer_frames(self) -> None:
+        while not self._frames.closed:
+            self._wait_for_update()
+            item = self._frames.get()
+            if item is None:
+                return
+            try:
+                self._infer(*item)
+            except ImageMessageError as error:
+                self._say_once(str(error))
+            except Exception as error:  # a frame that fails must not end the masks
+                self.get_logger().error(
+                    f'a frame could not be processed: {type(error).__name__}: {error}',
+                    throttle_duration_sec=5.0)
+
+    def _wait_for_update(self) -> None:
+        """Wait as the paper's client does at MIN_STRIDE, where late_update is 'wait'."""
+        self._apply_updates()
+        while not self._frames.closed:
+            until = self.client.wait_until()
+            remaining = 0.0 if until is None else until - time.monotonic()
+            if remaining <= 0:
+                return
+            with self._update_came:
+                # At most a second, so that a parameter changed meanwhile takes effect.
+                self._update_came.wait_for(
+                    lambda: self._updates or self._frames.closed, min(remaining, 1.0))
+            self._apply_updates()
+
+    def _apply_updates(self) -> None:
+        while self._updates:
+            message = self._updates.popleft()
+            self._bytes_down += len(message.blob)
+            try:
+                self.client.on_update(update_from_message(message), time.monotonic())
+            except UpdateRejected as rejected:
+                self._say_once(f'a weight update was not applied: {rejected}')
+
+    def _infer(self, message: Image | CompressedImage, arrival: float) -> None:
+        frame = to_bgr(message)
+        self._apply_updates()
+        self._header = message.header
+        self.client.connected = self._key_frame.get_subscription_count() > 0
+        begin = time.monotonic()
+        mask = self.client.on_frame(frame, begin)
+        end = time.monotonic()
+        self._mask.publish(to_message(mask, 'mono8', message.header))
+        self._inference_times.append(end - begin)
+        self._latencies.append(time.monotonic() - arrival)
+        self._paint(frame, mask, message.header)
+
+    def _paint(self, frame: np.ndarray, mask: np.ndarray, header: Header) -> None:
+        if self._color_mask.get_subscription_count():
+            self._color_mask.publish(to_message(colorize(mask), 'rgb8', header))
+        if self._overlay.get_subscription_count():
+            painted = overlay(frame[:, :, ::-1], mask, self.parameters['overlay_opacity'])
+            self._overlay.publish(to_message(painted, 'rgb8', header))
+
+    def _send(self, key_frame: KeyFrame) -> None:
+        self._key_frames.put((key_frame, self._header))
+
+    # --- the key-frame thread --------------------------------------------------------------------
+
+    def _send_key_frames(self) -> None:
+        while (item := self._key_frames.get()) is not None:
+            key_frame, header = item
+            try:
+                message = key_frame_to_message(
+                    key_frame, header, self.parameters['key_frame.format'],
+                    self.parameters['key_frame.quality'], self.parameters['key_frame.max_width'])
+                self._bytes_up += len(message.image.data)
+                self._key_frame.publish(message)
+            except Exception as error:  # one that fails counts as lost, after its time-out
+                self.get_logger().error(
+                    f'a key frame could not be sent: {type(error).__name__}: {error}',
+                    throttle_duration_sec=5.0)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            if len(self._said) < 1000:
+                self._said.add(text)
+            self.get_logger().warning(f'{text} (said once)')
+
+
+def _fault(values: dict) -> str | None:
+    if values['min_stride'] > values['max_stride']:
+        return (f"min_stride {values['min_stride']} is above max_stride {values['max_stride']}: "
+                'change both at once, or the other first')
+    return None
+
+
+def _drain_median(samples: deque) -> float:
+    """Return the median of the samples, and forget them."""
+    values = list(samples)
+    samples.clear()
+    return median(values) if values else math.nan
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the student node."""
+    return run(StudentNode, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

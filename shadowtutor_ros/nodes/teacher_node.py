@@ -1,0 +1,135 @@
+"""The teacher node: labels key frames on the workstation and trains the robots' students."""
+
+from dataclasses import fields
+import threading
+import time
+
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+
+from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.models.teachers import load_teacher
+from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
+from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
+from shadowtutor_ros.nodes.messages import key_frame_from_message, update_to_message
+from shadowtutor_ros.nodes.parameters import ParameterError, Parameters, TEACHER
+from shadowtutor_ros.nodes.running import choose_device, load_student, overridable, qos, run
+from shadowtutor_ros.wire.key_frame import KeyFrameError
+
+
+class Robot:
+    """
+    One robot's place at the teacher: its session, and its newest key frame.
+
+    :param name: its namespace.
+    :param server: its session.
+    :param updates: publishes its weight updates.
+    """
+
+    def __init__(self, name: str, server: Server, updates: Publisher):
+        self.name = name
+        self.server = server
+        self.updates = updates
+        #: The newest key frame that is not answered yet, and when it came.
+        self.waiting: tuple[KeyFrameMessage, float] | None = None
+
+
+class TeacherNode(Node):
+    """
+    Answers key frames, one at a time and the robots in turn; each robot's newest one waits.
+
+    Callbacks only hand over; one thread labels and trains.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__('teacher', **kwargs)
+        self.settings = ServerSettings()
+        self.parameters = Parameters(self, TEACHER, apply=self._apply)
+        names = self.parameters['robots']
+        if len(set(names)) != len(names) or not names:
+            raise ParameterError(f'robots is {names}: expected one namespace or more, each once')
+        device = choose_device(self.parameters['device'])
+        student = load_student(self.parameters['weights'])
+        self.get_logger().info(f"loading the teacher {self.parameters['teacher']} on {device}")
+        teacher = load_teacher(
+            self.parameters['teacher'], self.parameters['teacher_weights'], device)
+
+        self._robots: list[Robot] = []
+        self._work = threading.Condition()
+        self._closed = False
+        options = {'qos_profile': qos(), 'qos_overriding_options': overridable()}
+        for name in names:
+            prefix = f'{name}/' if name else ''
+            server = Server(student, teacher, self.settings, time.perf_counter, device)
+            robot = Robot(name, server, self.create_publisher(
+                WeightUpdateMessage, f'{prefix}weight_updates', **options))
+            self._robots.append(robot)
+            subscription = self.create_subscription(
+                KeyFrameMessage, f'{prefix}key_frames',
+                lambda message, robot=robot: self._on_key_frame(robot, message), **options)
+            self.get_logger().info(f'answering {subscription.topic_name}')
+        self._thread = threading.Thread(
+            target=self._answer_key_frames, name='teaching', daemon=True)
+        self._thread.start()
+
+    def destroy_node(self) -> None:
+        """Stop teaching and destroy the node."""
+        with self._work:
+            self._closed = True
+            self._work.notify()
+        self._thread.join()
+        super().destroy_node()
+
+    def _apply(self, values: dict) -> None:
+        for field in fields(self.settings):
+            setattr(self.settings, field.name, values[field.name])
+
+    def _on_key_frame(self, robot: Robot, message: KeyFrameMessage) -> None:
+        with self._work:
+            robot.waiting = (message, time.perf_counter())
+            self._work.notify()
+
+    def _next(self) -> tuple[Robot, KeyFrameMessage, float] | None:
+        """Wait for a key frame; None at the end. The robot served goes to the back of the line."""
+        with self._work:
+            self._work.wait_for(
+                lambda: self._closed or any(robot.waiting for robot in self._robots))
+            if self._closed:
+                return None
+            robot = next(robot for robot in self._robots if robot.waiting)
+            self._robots.remove(robot)
+            self._robots.append(robot)
+            (message, arrival), robot.waiting = robot.waiting, None
+            return robot, message, arrival
+
+    def _answer_key_frames(self) -> None:
+        while (item := self._next()) is not None:
+            try:
+                self._answer(*item)
+            except (KeyFrameError, ValueError) as error:
+                self.get_logger().error(
+                    f'a key frame was not answered: {error}', throttle_duration_sec=5.0)
+            except Exception as error:  # out of memory, say; the next key frame may do better
+                self.get_logger().error(
+                    f'a key frame could not be answered: {type(error).__name__}: {error}',
+                    throttle_duration_sec=5.0)
+
+    def _answer(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
+        update = robot.server.on_key_frame(key_frame_from_message(message))
+        total = time.perf_counter() - arrival
+        robot.updates.publish(update_to_message(update, message.header, total))
+        self.get_logger().info(
+            f"{robot.name or 'robot'}: key frame {update.key_frame_number}: mIoU "
+            f'{update.metric_before:.2f} → {update.metric_after:.2f} in {update.steps} steps; '
+            f'{len(message.image.data) / 1e3:.0f} kB in, {len(update.tensors.blob) / 1e3:.0f} kB '
+            f'out; {update.teacher_seconds * 1e3:.0f} ms teacher, '
+            f'{update.training_seconds * 1e3:.0f} ms training, {total * 1e3:.0f} ms in all')
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the teacher node."""
+    return run(TeacherNode, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
