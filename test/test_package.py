@@ -112,6 +112,12 @@ def test_console_script_is_installed_and_resolves(script):
     assert script in distribution('shadowtutor_ros').entry_points
 
 
+def test_every_folder_of_modules_is_a_package():
+    # setuptools' find: leaves out folders without __init__.py.
+    folders = {path.parent for path in CHECKOUT.glob('shadowtutor_ros/**/*.py')}
+    assert all((folder / '__init__.py').is_file() for folder in folders)
+
+
 @pytest.mark.parametrize('folder', ['config', 'launch', 'msg'])
 def test_folder_is_installed(folder):
     sources = {path.name for path in (CHECKOUT / folder).iterdir() if path.is_file()}
