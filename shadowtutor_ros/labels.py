@@ -5,6 +5,7 @@ The ids are those of the first implementation of ShadowTutor, which maps COCO's 
 the eight object classes of LVS (Mullapudi et al., ICCV 2019) and calls all else background.
 """
 
+import cv2
 import numpy as np
 
 CLASS_NAMES = (
@@ -80,8 +81,6 @@ def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.nda
     :param opacity: of the paint, 0 (image alone) to 1 (paint alone).
     :returns: H×W×3 uint8, RGB.
     """
-    painted = image.copy()
-    objects = mask != BACKGROUND
-    painted[objects] = (
-        (1 - opacity) * image[objects] + opacity * COLORS[mask[objects]]).astype(np.uint8)
+    painted = cv2.addWeighted(image, 1 - opacity, colorize(mask), opacity, 0)
+    np.copyto(painted, image, where=(mask == BACKGROUND)[:, :, None])
     return painted

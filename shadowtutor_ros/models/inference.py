@@ -75,6 +75,23 @@ class InferenceEngine:
         self(np.zeros((height, width, 3), np.uint8))
 
 
+def choose_device(name: str) -> str:
+    """
+    Turn 'auto' into a device of PyTorch, and check any other.
+
+    :raises ValueError: if the device is not there.
+    """
+    if name == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition('\n')[0]
+        raise ValueError(
+            f"device '{name}' cannot be used ({reason}): choose 'cpu', 'cuda' or 'auto'") from None
+    return name
+
+
 def _half(device: torch.device) -> torch.dtype:
     """Choose the reduced precision of a device; float32 where it has none that is fast."""
     if device.type == 'cuda':

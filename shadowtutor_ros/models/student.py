@@ -20,6 +20,9 @@ import torch.nn.functional as F
 
 from shadowtutor_ros.labels import CLASS_NAMES, NUM_CLASSES
 
+#: The weights that the package ships, made by `shadowtutor pretrain`.
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / 'weights' / 'student.safetensors'
+
 #: Mean of the pixels that the student was trained on: BGR, 0 to 255.
 PIXEL_MEAN = (103.53, 116.28, 123.675)
 
@@ -181,12 +184,13 @@ class Student(nn.Module):
         Load a student from a file.
 
         :param path: a ``.safetensors`` file of :meth:`save`, or a ``.pth`` state dict, such as
-            that of the first implementation (read with ``weights_only=True``).
+            that of the first implementation (read with ``weights_only=True``); empty for the
+            weights that the package ships.
         :returns: the student, in evaluation mode on the CPU.
         :raises WeightsError: if the file cannot be read or does not fit: names, shapes, dtypes,
             classes. One line says what was got and what was wanted.
         """
-        path = Path(path)
+        path = Path(path or SHIPPED_WEIGHTS)
         if not path.is_file():
             raise WeightsError(
                 f"student weights '{path}' are not a file: give a .safetensors or .pth file")

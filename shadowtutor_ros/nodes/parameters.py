@@ -117,7 +117,7 @@ TEACHER = (
         'elsewhere', (1.0, 100.0)),
     Parameter('encoding', _SERVER.encoding, 'of the weights sent', choices=tuple(ENCODINGS)),
     Parameter(
-        'teacher', 'maskrcnn_resnet50_fpn', "a torchvision network, the path of an ONNX file, "
+        'teacher', 'maskrcnn_resnet50_fpn', 'a torchvision network, the path of an ONNX file, '
         "'scene', or 'package.module:Class'", read_only=True),
     Parameter(
         'teacher_weights', 'DEFAULT', "a file of weights; 'DEFAULT': torchvision's download",

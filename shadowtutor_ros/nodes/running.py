@@ -1,4 +1,4 @@
-"""What the nodes share: how they start and end, their quality of service, their weights."""
+"""What the nodes share: how they start and end, and their quality of service."""
 
 from pathlib import Path
 import sys
@@ -10,16 +10,6 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-import torch
-
-from shadowtutor_ros.models.student import Student
-
-#: The weights that the package ships.
-SHIPPED_WEIGHTS = Path(__file__).parents[1] / 'weights' / 'student.safetensors'
-
-
-class StartError(ValueError):
-    """What keeps a node from starting, in one line."""
 
 
 class Finished(Exception):
@@ -41,33 +31,6 @@ def overridable() -> QoSOverridingOptions:
 def seconds(duration: float) -> Duration:
     """Return a duration of so many seconds."""
     return Duration(nanoseconds=int(duration * 1e9))
-
-
-def load_student(path: str) -> Student:
-    """
-    Load the student that the parameter ``weights`` names.
-
-    :param path: a file; empty for the weights that the package ships.
-    :raises WeightsError: if they do not fit.
-    """
-    return Student.load(path or SHIPPED_WEIGHTS)
-
-
-def choose_device(name: str) -> str:
-    """
-    Turn the parameter ``device`` into a device of PyTorch.
-
-    :raises StartError: if it is not there.
-    """
-    if name == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition('\n')[0]
-        raise StartError(
-            f"device '{name}' cannot be used ({reason}): choose 'cpu', 'cuda' or 'auto'") from None
-    return name
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None) -> int:

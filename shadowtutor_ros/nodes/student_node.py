@@ -14,7 +14,8 @@ from std_msgs.msg import Header
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
 from shadowtutor_ros.labels import colorize, overlay
-from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.models.inference import choose_device, InferenceEngine
+from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
@@ -22,8 +23,7 @@ from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
-from shadowtutor_ros.nodes.running import (
-    choose_device, load_student, overridable, qos, run, seconds)
+from shadowtutor_ros.nodes.running import overridable, qos, run, seconds
 from shadowtutor_ros.wire.key_frame import KeyFrame
 from shadowtutor_ros.wire.weight_update import UpdateRejected
 
@@ -44,7 +44,7 @@ class StudentNode(Node):
         self.settings = ClientSettings()
         self.parameters = Parameters(self, STUDENT, _fault, self._apply)
         engine = InferenceEngine(
-            load_student(self.parameters['weights']), self.parameters['inference.precision'],
+            Student.load(self.parameters['weights']), self.parameters['inference.precision'],
             choose_device(self.parameters['device']), self.parameters['inference.width'])
         self.client = Client(engine, self._send, self.settings)
 

@@ -8,12 +8,14 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.models.inference import choose_device
+from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.messages import key_frame_from_message, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, Parameters, TEACHER
-from shadowtutor_ros.nodes.running import choose_device, load_student, overridable, qos, run
+from shadowtutor_ros.nodes.running import overridable, qos, run
 from shadowtutor_ros.wire.key_frame import KeyFrameError
 
 
@@ -49,7 +51,7 @@ class TeacherNode(Node):
         if len(set(names)) != len(names) or not names:
             raise ParameterError(f'robots is {names}: expected one namespace or more, each once')
         device = choose_device(self.parameters['device'])
-        student = load_student(self.parameters['weights'])
+        student = Student.load(self.parameters['weights'])
         self.get_logger().info(f"loading the teacher {self.parameters['teacher']} on {device}")
         teacher = load_teacher(
             self.parameters['teacher'], self.parameters['teacher_weights'], device)

@@ -1,0 +1,301 @@
+"""
+Run the whole system over DDS on a video or on the built-in scene, and measure it.
+
+Camera, student and teacher run as three processes. Afterwards every frame is labelled by the
+teacher and segmented by a student that was never tutored, to compare.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn)
+from rich.table import Table
+
+from shadowtutor_ros.algorithms.client import LATE_UPDATE
+from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.evaluation.report import OverlayVideo, plot_run, RunCurves
+from shadowtutor_ros.evaluation.videos import open_source, Source
+from shadowtutor_ros.labels import NUM_CLASSES
+from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.teachers import load_teacher
+
+#: Seconds for three processes to start and find each other on a slow machine; a teacher that
+#: torchvision has to download first takes longer.
+START_TIMEOUT = 600.0
+
+#: A teacher that takes longer than this for a frame, in seconds, is asked for a sample only.
+QUICK_TEACHER = 0.4
+
+_DEFAULT_FRAMES = 300
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the subcommand."""
+    parser.add_argument(
+        '--video', default='scene', help="a video file, a folder of images, or 'scene'")
+    parser.add_argument(
+        '--teacher', help='as the parameter teacher of the teacher node (default: scene for the '
+        'scene, else maskrcnn_resnet50_fpn)')
+    parser.add_argument(
+        '--student', default='', help='weights of the student (default: those of the package)')
+    parser.add_argument(
+        '--frames', type=int, default=0, help=f'stop after this many; 0: {_DEFAULT_FRAMES} of the '
+        'scene, all of a video')
+    parser.add_argument(
+        '--size', type=_size, default=(0, 0), metavar='WxH', help='of the frames, such as 640x360 '
+        "(default: the video's own)")
+    parser.add_argument(
+        '--late-update', choices=LATE_UPDATE, default='continue', help='when an update is late: '
+        "go on, or wait for it as the paper's client does")
+    parser.add_argument('--out', type=Path, default=Path('demo_output'), help='folder to write')
+    parser.add_argument('--seed', type=int, default=0, help='of the scene')
+    parser.add_argument('--look', default='day', help='of the scene')
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition('x')
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 640x360")
+    return int(width), int(height)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo and write its results; returns the exit status."""
+    if arguments.video.startswith('/dev/'):
+        raise CommandError(
+            'the demo reads its frames twice, which a camera cannot: give a video file, a folder '
+            'of images or scene, or run ros2 launch shadowtutor_ros demo.launch.py')
+    scene = arguments.video == 'scene'
+    frames = arguments.frames or (_DEFAULT_FRAMES if scene else 0)
+    teacher_name = arguments.teacher or ('scene' if scene else 'maskrcnn_resnet50_fpn')
+    source = open_source(
+        arguments.video, arguments.size, frames, arguments.seed, arguments.look)
+    # Read here first, so that what is wrong with them is said at once.
+    student = Student.load(arguments.student)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    console = Console()
+    console.print(
+        f'[bold]{source.name}[/]: {source.count} frames; teacher: {teacher_name}; '
+        f'late update: {arguments.late_update}')
+    recording = _run_nodes(arguments, source, frames, teacher_name, console)
+    summary = _measure(arguments, source, student, teacher_name, recording, console)
+    (arguments.out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+
+    table = Table(title='ShadowTutor demo', show_header=False)
+    for name, value in summary.items():
+        table.add_row(name, f'{value:.3f}' if isinstance(value, float) else str(value))
+    console.print(table)
+    for name in ('overlay.mp4', 'report.png', 'summary.json'):
+        console.print(f'wrote {arguments.out / name}', highlight=False)
+    return 0
+
+
+def _run_nodes(
+        arguments: argparse.Namespace, source: Source, frames: int, teacher_name: str,
+        console: Console):
+    """Run the three nodes until the camera has played all, and return what was recorded."""
+    # Only this machine takes part, whatever else is on the network.
+    local = ({'ROS_LOCALHOST_ONLY': '1'} if os.environ.get('ROS_DISTRO') == 'humble'
+             else {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
+    os.environ.update(local)
+    try:
+        from shadowtutor_ros.nodes.recorder import RecorderThread
+    except ImportError as error:
+        raise CommandError(
+            f'ROS 2 or the messages of this package are missing ({error}): run make setup and '
+            'use .venv/bin/shadowtutor, or source the workspace') from None
+
+    namespace = f'/shadowtutor_demo_{secrets.token_hex(3)}'
+    width, height = arguments.size
+    reliable = {'subscription': {'reliability': 'reliable'}}
+    parameters = {
+        'student': {
+            'weights': arguments.student, 'late_update': arguments.late_update,
+            'status_period': 0.2,
+            # Large images over best effort get lost even on one machine.
+            'qos_overrides': {
+                f'{namespace}/image': reliable,
+                # The recorder may be slower than the camera for a moment.
+                f'{namespace}/segmentation/mask': {'publisher': {'depth': 100}}}},
+        'teacher': {'weights': arguments.student, 'teacher': teacher_name},
+        'camera': {
+            'source': arguments.video, 'rate': 0.0, 'width': width, 'height': height,
+            'frames': frames, 'scene': {'seed': arguments.seed, 'look': arguments.look}}}
+    with (tempfile.TemporaryDirectory() as folder,
+          Nodes(namespace, parameters, Path(folder), arguments.out) as nodes,
+          RecorderThread(namespace, source.rate) as recorder):
+        with console.status('starting the student and the teacher') as status:
+            nodes.start('student')
+            nodes.start('teacher')
+            _wait(lambda: recorder.ready, nodes, 'the student and the teacher to start')
+            status.update('starting the camera')
+            nodes.start('camera')
+        with Progress(
+                TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+                TimeElapsedColumn(), TimeRemainingColumn(), TextColumn('{task.fields[state]}'),
+                console=console) as progress:
+            task = progress.add_task('running', total=source.count, state='')
+            while nodes.running('camera'):
+                nodes.check('student', 'teacher')
+                progress.update(
+                    task, completed=len(recorder.masks), state=_describe(recorder.status))
+                time.sleep(0.2)
+            nodes.check('camera', 'student', 'teacher')
+            # The last masks may still be on their way.
+            recorder.wait_for_masks(timeout=5.0)
+            progress.update(
+                task, total=len(recorder.masks), completed=len(recorder.masks),
+                state=_describe(recorder.status))
+    return recorder
+
+
+def _describe(status) -> str:
+    if status is None:
+        return ''
+    return (f'{status.mask_rate:.1f} masks/s, stride {status.stride}, mIoU '
+            f'{status.metric_before:.2f} on the last key frame, '
+            f'{status.bytes_up / 1e3:.0f} kB up, {status.bytes_down / 1e3:.0f} kB down')
+
+
+def _wait(condition, nodes: 'Nodes', what: str) -> None:
+    end = time.monotonic() + START_TIMEOUT
+    while not condition():
+        nodes.check('student', 'teacher')
+        if time.monotonic() > end:
+            raise CommandError(f'waited {START_TIMEOUT:.0f} s for {what}: see {nodes.logs}/*.log')
+        time.sleep(0.1)
+
+
+class Nodes:
+    """
+    Nodes as processes of their own, ended together.
+
+    :param namespace: of them all.
+    :param parameters: by node.
+    :param folder: for the parameter files.
+    :param logs: folder that gets a log a node.
+    """
+
+    def __init__(self, namespace: str, parameters: dict[str, dict], folder: Path, logs: Path):
+        self.logs = logs
+        self._namespace = namespace
+        self._parameters = parameters
+        self._folder = folder
+        self._processes: dict[str, subprocess.Popen] = {}
+
+    def __enter__(self) -> 'Nodes':
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def start(self, name: str) -> None:
+        """Start a node."""
+        path = self._folder / f'{name}.yaml'
+        # JSON is YAML, with every string quoted.
+        path.write_text(json.dumps({'/**': {'ros__parameters': self._parameters[name]}}))
+        with self._log(name).open('w') as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, '-m', f'shadowtutor_ros.nodes.{name}_node', '--ros-args',
+                 '-r', f'__ns:={self._namespace}', '--params-file', str(path)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def running(self, name: str) -> bool:
+        """Tell whether a node's process runs."""
+        return self._processes[name].poll() is None
+
+    def check(self, *names: str) -> None:
+        """Raise CommandError with a node's last words if it has failed."""
+        for name in names:
+            if self._processes[name].poll():
+                lines = self._log(name).read_text(errors='replace').strip().splitlines()
+                raise CommandError(
+                    f"the {name} node has failed: {lines[-1] if lines else 'it said nothing'} "
+                    f'(all it said is in {self._log(name)})')
+
+    def _log(self, name: str) -> Path:
+        return self.logs / f'{name}.log'
+
+
+def _measure(
+        arguments: argparse.Namespace, source: Source, student: Student, teacher_name: str,
+        recording, console: Console) -> dict:
+    """Label the frames by the teacher, compare, write the overlay video and the plot."""
+    teacher = load_teacher(teacher_name)
+    wild_engine = InferenceEngine(student)
+    video = OverlayVideo(arguments.out / 'overlay.mp4', source.rate)
+    indices, wild_miou, tutored_miou = [], [], []
+    sampled_every, count = 1, 0
+    with Progress(
+            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task('measuring', total=len(recording.masks))
+        for index, frame in enumerate(source):
+            count += 1
+            if index not in recording.masks:
+                continue
+            wild = wild_engine(frame)
+            tutored = recording.mask(index)
+            if index % sampled_every == 0:
+                begin = time.perf_counter()
+                label = teacher(frame).label
+                if index == 1 and time.perf_counter() - begin > QUICK_TEACHER:
+                    sampled_every = round((time.perf_counter() - begin) / QUICK_TEACHER) + 1
+                indices.append(index)
+                wild_miou.append(mean_iou(wild, label, NUM_CLASSES))
+                tutored_miou.append(mean_iou(tutored, label, NUM_CLASSES))
+            picture = video.add(
+                frame, wild, tutored, f'student alone  mIoU {wild_miou[-1]:.2f}',
+                f'with ShadowTutor  mIoU {tutored_miou[-1]:.2f}')
+            progress.advance(task)
+    video.close()
+    if not indices:
+        raise CommandError(f'no mask came: see {arguments.out}/student.log')
+
+    key_frames = sorted(recording.key_frames)
+    plot_run(RunCurves(
+        f'{source.name}, teacher {teacher_name}', indices, wild_miou, tutored_miou, key_frames,
+        [recording.key_frames[index] for index in key_frames],
+        [index for index, _ in recording.updates], [size for _, size in recording.updates],
+        count), arguments.out / 'report.png')
+    status = recording.status
+    return {
+        'video': source.name,
+        'teacher': teacher_name,
+        'student': arguments.student or 'shipped with the package',
+        'size': f'{picture.shape[1] // 3}x{picture.shape[0]}',
+        'late_update': arguments.late_update,
+        'frames': count,
+        'masks': len(recording.masks),
+        'key_frames': status.key_frames_sent,
+        'key_frame_ratio': status.key_frames_sent / count,
+        'updates_applied': status.updates_applied,
+        'updates_rejected': status.updates_rejected,
+        'miou': float(np.mean(tutored_miou)),
+        'miou_without_distillation': float(np.mean(wild_miou)),
+        'miou_sampled_every': sampled_every,
+        'fps': recording.rate,
+        'bytes_up': status.bytes_up,
+        'bytes_down': status.bytes_down,
+        'duration_s': recording.duration,
+    }

@@ -1,0 +1,48 @@
+"""The command `shadowtutor`: demo, pretrain."""
+
+import argparse
+import sys
+
+from shadowtutor_ros import __version__
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line, with all subcommands."""
+    from shadowtutor_ros.commands import demo, pretrain
+
+    parser = argparse.ArgumentParser(
+        prog='shadowtutor', description='ShadowTutor: distributed partial distillation of '
+        'segmentation networks, for ROS 2.')
+    parser.add_argument('--version', action='version', version=__version__)
+    subparsers = parser.add_subparsers(required=True, metavar='command')
+    for command in (demo, pretrain):
+        name = command.__name__.rpartition('.')[2]
+        summary = command.__doc__.strip().partition('\n')[0].rstrip('.')
+        subparser = subparsers.add_parser(
+            name, help=summary, description=summary + '.',
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def main(args: list[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param args: of the command line; None takes the process's own.
+    :returns: the exit status.
+    """
+    parsed = make_parser().parse_args(args)
+    try:
+        return parsed.run(parsed)
+    except (ValueError, OSError) as error:
+        print(f'shadowtutor: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('shadowtutor: interrupted', file=sys.stderr)
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Records what a student and its teacher say to each other, for the demo."""
+
+import threading
+import time
+
+import cv2
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
+from shadowtutor_ros.nodes.running import qos
+
+
+class RecorderThread:
+    """
+    Listens in a thread of its own, from ``with`` to its end.
+
+    :param namespace: of the student.
+    :param rate: frames a second by the stamps of the images, which start at the first mask.
+
+    :ivar masks: PNG file by index of the frame.
+    :ivar key_frames: payload bytes by index of the frame.
+    :ivar updates: index of the key frame and payload bytes of each update.
+    :ivar status: the last.
+    """
+
+    def __init__(self, namespace: str, rate: float):
+        self.masks: dict[int, np.ndarray] = {}
+        self.key_frames: dict[int, int] = {}
+        self.updates: list[tuple[int, int]] = []
+        self.status: TutorStatus | None = None
+        self._rate = rate
+        self._first_stamp: float | None = None
+        self._indices: dict[int, int] = {}
+        self._first_mask = self._last_mask = 0.0
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, args=[])
+        self._node = Node('recorder', namespace=namespace, context=self._context)
+        # Nothing may be missed here, so keep more than the newest.
+        profile = qos()
+        profile.depth = 100
+        for kind, topic, callback in (
+                (Image, 'segmentation/mask', self._on_mask),
+                (KeyFrame, 'key_frames', self._on_key_frame),
+                (WeightUpdate, 'weight_updates', self._on_update),
+                (TutorStatus, 'student/status', self._on_status)):
+            self._node.create_subscription(kind, topic, callback, profile)
+        self._thread = threading.Thread(target=self._spin, name='recorder', daemon=True)
+
+    def __enter__(self) -> 'RecorderThread':
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        rclpy.shutdown(context=self._context)
+        self._thread.join()
+        self._node.destroy_node()
+
+    def _spin(self) -> None:
+        executor = SingleThreadedExecutor(context=self._context)
+        executor.add_node(self._node)
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    @property
+    def ready(self) -> bool:
+        """Whether the student speaks and the teacher listens."""
+        # The other subscription is the recorder's own.
+        return self.status is not None and self._node.count_subscribers('key_frames') == 2
+
+    @property
+    def rate(self) -> float:
+        """Masks a second, from the first to the last."""
+        return (len(self.masks) - 1) / self.duration if self.duration else 0.0
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first mask to the last."""
+        return self._last_mask - self._first_mask
+
+    def mask(self, index: int) -> np.ndarray:
+        """Return the mask of a frame: H×W uint8."""
+        return cv2.imdecode(self.masks[index], cv2.IMREAD_GRAYSCALE)
+
+    def wait_for_masks(self, timeout: float) -> None:
+        """Wait until the last status counts no mask that has not come."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if self.status.masks_published == len(self.masks):
+                # One more period, in which the last update may be counted.
+                time.sleep(0.5)
+                return
+            time.sleep(0.05)
+
+    def _on_mask(self, message: Image) -> None:
+        now = time.monotonic()
+        stamp = message.header.stamp.sec + message.header.stamp.nanosec / 1e9
+        if self._first_stamp is None:
+            self._first_stamp, self._first_mask = stamp, now
+        self._last_mask = now
+        index = round((stamp - self._first_stamp) * self._rate)
+        mask = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
+        # A mask is a few kB as PNG, and a long video has many.
+        self.masks[index] = cv2.imencode('.png', mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+
+    def _on_key_frame(self, message: KeyFrame) -> None:
+        self.key_frames[message.frame_index] = len(message.image.data)
+        self._indices[message.key_frame_number] = message.frame_index
+
+    def _on_update(self, message: WeightUpdate) -> None:
+        index = self._indices.get(message.key_frame_number, 0)
+        self.updates.append((index, len(message.blob)))
+
+    def _on_status(self, message: TutorStatus) -> None:
+        self.status = message
