@@ -1,4 +1,4 @@
-"""The teacher of the built-in scene: the ground truth, found by the timecode in the frame itself."""
+"""The teacher of the built-in scene: ground truth, found by the timecode in the frame itself."""
 
 from functools import lru_cache
 

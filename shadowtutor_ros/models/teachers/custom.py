@@ -1,0 +1,65 @@
+"""Anybody's own teacher, named by the path of its class."""
+
+import importlib
+import inspect
+
+import numpy as np
+
+from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
+from shadowtutor_ros.models.teachers.checks import (
+    check_frame, check_prediction, one_line, TeacherError)
+
+
+class CustomTeacher:
+    """
+    A teacher of somebody else, with what it returns checked.
+
+    :param path: 'package.module:Class'; the package is found as Python finds any.
+    :param options: given to the class as far as its signature takes them.
+    :raises TeacherError: if the class is not there, fails, or makes no teacher.
+    """
+
+    def __init__(self, path: str, **options: str | float | None):
+        self._path = path
+        module_name, _, class_name = path.partition(':')
+        try:
+            made_by = getattr(importlib.import_module(module_name), class_name)
+        except Exception as error:  # a module that is imported may raise anything
+            raise TeacherError(
+                f"the teacher '{path}' cannot be imported ({type(error).__name__}: "
+                f"{one_line(error)}): wanted package.module:Class, found along PYTHONPATH"
+            ) from error
+        try:
+            teacher: Teacher = made_by(**_accepted(made_by, options))
+        except Exception as error:
+            raise TeacherError(
+                f"the teacher '{path}' cannot be made ({type(error).__name__}: "
+                f'{one_line(error)}): its class takes the keywords weights and device, either or '
+                'none') from error
+        if not callable(teacher):
+            raise TeacherError(
+                f"the teacher '{path}' makes a {type(teacher).__name__} that cannot be called: "
+                'wanted a method __call__(frame) that returns a TeacherPrediction')
+        self._teacher = teacher
+
+    def __call__(self, frame: np.ndarray) -> TeacherPrediction:
+        """
+        Label a frame.
+
+        :param frame: H×W×3 uint8, BGR.
+        :raises ValueError: if the frame is something else, or :class:`TeacherError` if what the
+            teacher returns is no prediction for it.
+        """
+        check_frame(frame)
+        return check_prediction(self._teacher(frame), frame, self._path)
+
+
+def _accepted(function, options: dict) -> dict:
+    """Return those options that a function's signature takes; those that are None are not set."""
+    parameters = inspect.signature(function).parameters.values()
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    names = {parameter.name for parameter in parameters if parameter.kind in (
+        parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)}
+    return {
+        name: value for name, value in options.items()
+        if value is not None and (anything or name in names)}

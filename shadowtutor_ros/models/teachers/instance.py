@@ -1,0 +1,48 @@
+"""Teachers that find instances: torchvision's Mask R-CNN, as in the paper."""
+
+import numpy as np
+import torch
+
+from shadowtutor_ros.labels import BACKGROUND, class_map
+from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.models.teachers.label_maps import paint_instances
+from shadowtutor_ros.models.teachers.networks import load_network, to_tensor
+
+
+class MaskRCNNTeacher:
+    """
+    Torchvision's Mask R-CNN; each pixel gets the class of the surest instance that covers it.
+
+    :param name: 'maskrcnn_resnet50_fpn' or 'maskrcnn_resnet50_fpn_v2'.
+    :param weights: 'DEFAULT' or the path of a file, see :func:`.networks.load_network`.
+    :param device: where it runs, in PyTorch's notation.
+    :param score_threshold: instances with a higher score count, 0 to 1; the paper's is 0.5.
+    :raises TeacherError: if it cannot be loaded.
+    """
+
+    def __init__(
+            self, name: str, weights: str = 'DEFAULT', device: str = 'cpu',
+            score_threshold: float = 0.5):
+        # The threshold within the network spares the masks of what would be dropped after it.
+        self._network, description = load_network(
+            name, weights, device, box_score_thresh=score_threshold)
+        self._ids = class_map(description.meta['categories'])
+        self._device = device
+
+    @torch.no_grad()
+    def __call__(self, frame: np.ndarray) -> TeacherPrediction:
+        """
+        Label a frame.
+
+        :param frame: H×W×3 uint8, BGR, of any size: the network resizes it as it was trained.
+        :raises ValueError: if the frame is something else.
+        """
+        # Detection networks take RGB from 0 to 1 and normalise by themselves.
+        found = self._network([to_tensor(frame, self._device).float() / 255])[0]
+        ids = self._ids[found['labels'].cpu().numpy()]
+        ours = np.flatnonzero(ids != BACKGROUND)
+        masks = (found['masks'][:, 0] > 0.5).cpu().numpy()
+        order = ours[np.argsort(-found['scores'].cpu().numpy()[ours], kind='stable')]
+        boxes = found['boxes'].cpu().numpy().astype(np.float32)
+        return TeacherPrediction(
+            paint_instances(frame.shape[:2], masks[order], ids[order]), boxes[order])
