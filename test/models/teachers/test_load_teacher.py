@@ -1,0 +1,142 @@
+"""Every way to name a teacher, and every way to name one wrongly."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from shadowtutor_ros.labels import BACKGROUND, IGNORE
+from shadowtutor_ros.models.teachers import load_teacher, TeacherError, TEACHERS
+from shadowtutor_ros.models.teachers.base import TeacherPrediction
+
+FRAME = np.zeros((6, 8, 3), np.uint8)
+
+
+class Constant:
+    """A teacher that says the same of every frame."""
+
+    prediction = TeacherPrediction(
+        np.full((6, 8), BACKGROUND, np.uint8), np.zeros((0, 4), np.float32))
+
+    def __init__(self, **options):
+        self.options = options
+
+    def __call__(self, frame):
+        return self.prediction
+
+
+class Plain(Constant):
+    def __init__(self):
+        super().__init__()
+
+
+class Weighted(Constant):
+    def __init__(self, device, weights='mine'):
+        super().__init__(device=device, weights=weights)
+
+
+class Failing:
+    def __init__(self):
+        raise RuntimeError('the licence\nhas expired')
+
+
+class NoTeacher:
+    pass
+
+
+def path_of(teacher):
+    return f'{__name__}:{teacher.__name__}'
+
+
+def refusal(*args, **kwargs):
+    with pytest.raises(TeacherError) as caught:
+        load_teacher(*args, **kwargs)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize('name', ('maskrcnn', '', ':', 'package.module:', 'weights.pth'))
+def test_unknown_teacher(name):
+    message = refusal(name)
+    assert message.startswith(f"unknown teacher '{name}'")
+    assert all(known in message for known in (*TEACHERS, '.onnx', 'package.module:Class'))
+
+
+def test_what_a_teacher_does_not_take():
+    assert "takes no weights, but got 'a.pth'" in refusal('scene', 'a.pth')
+    assert 'takes no weights' in refusal('a.onnx', 'a.pth')
+    assert 'has no scores' in refusal('scene', score_threshold=0.5)
+    assert 'has no scores' in refusal('fcn_resnet50', score_threshold=0.5)
+    assert 'score_threshold is 1.5, wanted 0 to 1' in refusal('a.onnx', score_threshold=1.5)
+
+
+def test_scene():
+    assert type(load_teacher('scene', '', 'cpu')).__name__ == 'SceneTeacher'
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    code = ('import sys; import shadowtutor_ros.models.teachers; '
+            'print(*{"torch", "torchvision", "onnxruntime"} & set(sys.modules))')
+    output = subprocess.run(
+        [sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == ''
+
+
+def test_own_class_is_given_what_it_takes():
+    def options(teacher, *args):
+        return load_teacher(path_of(teacher), *args)._teacher.options
+    assert options(Plain, 'a.pth', 'cpu', 0.5) == {}
+    assert options(Weighted, 'a.pth', 'cuda') == {'weights': 'a.pth', 'device': 'cuda'}
+    assert options(Constant) == {'weights': 'DEFAULT', 'device': 'cpu'}
+    assert options(Constant, 'a', 'cpu', 0.4) == {
+        'weights': 'a', 'device': 'cpu', 'score_threshold': 0.4}
+
+
+def test_own_class_labels_frames():
+    prediction = load_teacher(path_of(Plain))(FRAME)
+    assert prediction.label.shape == (6, 8) and prediction.boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize('name, expected', (
+    ('no_such_package.module:Class', "No module named 'no_such_package'"),
+    (f'{__name__}:Missing', "no attribute 'Missing'"),
+    (path_of(Failing), 'RuntimeError: the licence'),
+    (path_of(NoTeacher), 'cannot be called'),
+    (f'{__name__}:FRAME', 'cannot be made')))
+def test_own_class_that_cannot_be_loaded(name, expected):
+    assert expected in refusal(name)
+
+
+LABEL, BOXES = Constant.prediction.label, Constant.prediction.boxes
+
+
+@pytest.mark.parametrize('prediction, expected', (
+    (None, 'returned a NoneType'),
+    ((LABEL, BOXES), 'returned a tuple'),
+    (TeacherPrediction(LABEL.tolist(), BOXES), 'label of type list'),
+    (TeacherPrediction(LABEL, []), 'boxes of type list'),
+    (TeacherPrediction(LABEL.T, BOXES), 'label of shape (8, 6)'),
+    (TeacherPrediction(LABEL.astype(int), BOXES), 'dtype int64'),
+    (TeacherPrediction(LABEL + np.uint8(3), BOXES), 'class id 11'),
+    (TeacherPrediction(LABEL, np.zeros((2, 5), np.float32)), 'boxes of shape (2, 5)'),
+    (TeacherPrediction(LABEL, np.zeros((1, 4), int)), 'dtype int64'),
+    (TeacherPrediction(LABEL, np.full((1, 4), np.nan, np.float32)), 'not finite')))
+def test_what_own_class_returns_is_checked(prediction, expected, monkeypatch):
+    monkeypatch.setattr(Constant, 'prediction', prediction)
+    with pytest.raises(TeacherError) as caught:
+        load_teacher(path_of(Plain))(FRAME)
+    assert expected in str(caught.value) and path_of(Plain) in str(caught.value)
+
+
+def test_ignored_pixels_and_double_boxes_pass(monkeypatch):
+    monkeypatch.setattr(Constant, 'prediction', TeacherPrediction(
+        np.full((6, 8), IGNORE, np.uint8), np.ones((2, 4))))
+    assert load_teacher(path_of(Plain))(FRAME).boxes.dtype == np.float32
+
+
+@pytest.mark.parametrize('frame', (
+    None, FRAME[..., 0], FRAME[:0], FRAME.astype(np.float32), np.zeros((6, 8, 4), np.uint8)))
+def test_what_is_no_frame(frame):
+    with pytest.raises(ValueError, match='wanted'):
+        load_teacher(path_of(Plain))(frame)
