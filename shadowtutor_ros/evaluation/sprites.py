@@ -1,5 +1,5 @@
 """
-The things in the built-in scene and the light on them: persons, vehicles, bicycles, animals, trees.
+The things in the built-in scene and the light on them: persons, vehicles, animals, trees.
 
 Each is painted once, in metres, from polygons and from chains of balls with a little relief, on a
 :class:`Canvas`, and is kept as a small picture that :mod:`shadowtutor_ros.evaluation.scenes` warps
@@ -9,7 +9,7 @@ generator that the painter is handed; their motion comes from ``phase``, 0 to 1 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -51,7 +51,7 @@ class Look:
 
 LOOKS = {
     'day': Look(((58, 128, 214), (196, 224, 242)), (1.04, 1.0, 0.94), 1.12, shadow=0.48),
-    'dusk': Look(((62, 58, 118), (255, 158, 92)), (0.80, 0.56, 0.56), 1.1, 0.16, lit=0.6,
+    'dusk': Look(((62, 58, 118), (255, 158, 92)), (0.82, 0.62, 0.64), 1.1, 0.14, lit=0.6,
                  shadow=0.35, noise=5),
     'overcast': Look(((148, 156, 166), (208, 212, 214)), (0.84, 0.86, 0.88), 0.7, 0.12,
                      shadow=0.15, clouds=0.2),
@@ -197,13 +197,14 @@ class Canvas:
         small = cv2.resize(mask, (-(-width // step), -(-height // step)),
                            interpolation=cv2.INTER_AREA)
         soft = cv2.GaussianBlur(small, (0, 0), sigma / step, borderType=cv2.BORDER_CONSTANT)
-        slope = [cv2.Sobel(soft, cv2.CV_32F, *axis) / 8 * sigma / step for axis in ((1, 0), (0, 1))]
-        light = 0.62 + 0.4 * soft + 0.5 * slope[0] + 0.95 * slope[1]
+        across, down = (cv2.Sobel(soft, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
+        light = 0.62 + 0.4 * soft + (0.5 * across + 0.95 * down) / 8 * sigma / step
         return cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR).clip(0.35, 1.35)
 
-    def sprite(self) -> Sprite:
-        """Return what was painted."""
-        picture = np.dstack((self.bgr, self.alpha * 255)).clip(0, 255)
+    def sprite(self, haze: float = 0.0) -> Sprite:
+        """Return what was painted, seen through haze (0, clear, to 1, nothing but haze)."""
+        fog = self.alpha[..., None] * np.float32(self.look.sky[1])[::-1]
+        picture = np.dstack((self.bgr.clip(0, 255) * (1 - haze) + fog * haze, self.alpha * 255))
         levels = [np.round(picture).astype(np.uint8)]
         for _ in range(2):
             levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5,
@@ -261,7 +262,8 @@ def _person(c: Canvas, rng, phase: float, seated: bool = False) -> None:
         chain = _swing(hip, (0.44, 0.42), angles, (0.115, 0.085, 0.06))
         c.blob(chain, np.multiply(legs, shade), grain=0.08)
         x, y, _ = chain[-1]
-        c.blob(((x, y - 0.02, 0.06), (x + 0.15, y - 0.03, 0.045)), np.multiply((60, 40, 34), shade))
+        c.blob(((x, y - 0.02, 0.06), (x + 0.15, y - 0.03, 0.045)),
+               np.multiply((60, 40, 34), shade))
 
     def arm(step: float, shade: float) -> None:
         swing = 0.9 if seated else 0.55 * np.sin(2 * np.pi * step)
@@ -273,7 +275,8 @@ def _person(c: Canvas, rng, phase: float, seated: bool = False) -> None:
     arm(phase, 0.72)
     limb(phase + 0.5, 0.72)
     if bag > 0.6:
-        c.blob(((neck[0] - 0.2, neck[1] - 0.15, 0.11), (neck[0] - 0.2, neck[1] - 0.4, 0.12)), second)
+        x, y = neck[0] - 0.2, neck[1]
+        c.blob(((x, y - 0.15, 0.11), (x, y - 0.4, 0.12)), second)
     limb(phase, 1.0)
     chest = ((neck[0] - 0.01, neck[1] - 0.14, 0.15), ((neck[0] + hip[0]) / 2, neck[1] - 0.3, 0.16))
     c.blob(((hip[0], hip[1] + 0.03, 0.145), *chest[::-1]), top, **stripes)
@@ -293,7 +296,7 @@ def _bicycle(c: Canvas, rng, phase: float) -> None:
     for x in (-0.56, 0.56):
         c.blob(((x, 0.37, 0.37),), _RUBBER)
         c.blob(((x, 0.37, 0.30),), pick(rng, ((196, 196, 190), (210, 190, 150))), grain=0.02)
-        for spoke in np.arange(6) * np.pi / 3 + 2 * np.pi * phase:
+        for spoke in (np.arange(6) + phase) * np.pi / 3:
             c.blob(((x, 0.37, 0.02), (x + 0.3 * np.cos(spoke), 0.37 + 0.3 * np.sin(spoke), 0.01)),
                    (110, 112, 116))
     for tube in (((-0.56, 0.37), (-0.1, 0.35)), ((-0.1, 0.35), (-0.22, 0.82)),
@@ -344,8 +347,10 @@ _VEHICLES = {
 
 
 def _vehicle(kind: str):
+    """Return the painter of a kind of vehicle."""
     def paint(c: Canvas, rng, phase: float) -> None:
-        body, colour, second = pick(rng, _VEHICLES[kind]), pick(rng, _PAINTS), pick(rng, _PAINTS)
+        body = pick(rng, _VEHICLES[kind])
+        colour, second = pick(rng, _PAINTS), pick(rng, _PAINTS)
         nose = max(x for x, _ in body.outline + body.cabin)
         tail = min(x for x, _ in body.outline)
         trim = {'second': second, 'pattern': lambda x, y: (y > 0.95) & (y < 1.3)}
@@ -368,7 +373,7 @@ def _vehicle(kind: str):
             c.blob(((x, body.radius, body.radius + 0.05),), (24, 24, 26))
             c.blob(((x, body.radius, body.radius),), _RUBBER)
             c.blob(((x, body.radius, 0.6 * body.radius),), _STEEL)
-            for spoke in np.arange(5) * 0.4 * np.pi - 2 * np.pi * phase:
+            for spoke in (np.arange(5) - phase) * 0.4 * np.pi:
                 c.blob(((x + 0.38 * body.radius * np.cos(spoke),
                          body.radius * (1 + 0.38 * np.sin(spoke)), 0.05),), (70, 72, 76))
         if on:
@@ -390,6 +395,7 @@ class _Beast:
     reach: float = 0.4
     extras: tuple = ()     # (chain, 'main' | 'second' | RGB), painted last
     pattern: str = ''
+    foot: tuple[int, int, int] = (70, 58, 50)
 
 
 _BEASTS = {
@@ -410,7 +416,8 @@ _BEASTS = {
         (((128, 74, 42), (44, 30, 26)), ((70, 46, 36), (30, 24, 24)),
          ((214, 208, 198), (240, 238, 234)), ((182, 128, 70), (236, 224, 200))), 0.45,
         ((((1.12, 2.04, 0.1), (0.84, 1.78, 0.11), (0.56, 1.5, 0.09)), 'second'),
-         (((1.1, 2.02, 0.05), (1.12, 2.14, 0.03)), 'main'), (((1.26, 1.86, 0.025),), (16, 14, 14)))),
+         (((1.1, 2.02, 0.05), (1.12, 2.14, 0.03)), 'main'),
+         (((1.26, 1.86, 0.025),), (16, 14, 14)))),
     'elephant': _Beast(
         ((-1.1, 1.75, 0.78), (0.0, 1.72, 0.82), (0.8, 1.85, 0.78)),
         ((1.0, 2.0, 0.6), (1.5, 2.25, 0.5)), ((1.6, 2.25, 0.52), (1.85, 1.95, 0.36)),
@@ -421,7 +428,7 @@ _BEASTS = {
         ((((1.95, 1.9, 0.3), (2.2, 1.35, 0.2), (2.2, 0.75, 0.15), (2.42, 0.48, 0.11)), 'main'),
          (((1.95, 1.6, 0.07), (2.42, 1.45, 0.03)), (238, 228, 204)),
          (((1.3, 2.35, 0.36), (1.12, 2.0, 0.42), (1.2, 1.65, 0.22)), 'second'),
-         (((1.82, 2.3, 0.04),), (20, 18, 18))), 'hide'),
+         (((1.82, 2.3, 0.04),), (20, 18, 18))), 'hide', (116, 104, 98)),
     'giraffe': _Beast(
         ((-0.62, 2.0, 0.4), (0.0, 2.05, 0.42), (0.55, 2.2, 0.46)),
         ((0.62, 2.4, 0.38), (1.3, 3.6, 0.2)), ((1.3, 3.72, 0.2), (1.74, 3.52, 0.11)),
@@ -449,11 +456,14 @@ def _patches(x, y):
     return near[1] - near[0] > 0.16
 
 
-_PATTERNS = {'patches': _patches, 'spots': lambda x, y: noise(x + 3, y, 5.0) > 0.7,
-             'hide': lambda x, y: 0.5 + 0.25 * noise(x, 3 * y, 4.0).clip(-2, 2)}
+_PATTERNS = {
+    'patches': _patches,
+    'spots': lambda x, y: np.sin(5.3 * x + 1.2) + np.sin(7.9 * y - 4.4 * x + 0.5) > 0.75,
+    'hide': lambda x, y: 0.5 + 0.25 * noise(x, 3 * y, 4.0).clip(-2, 2)}
 
 
 def _beast(kind: str):
+    """Return the painter of a kind of animal."""
     def paint(c: Canvas, rng, phase: float) -> None:
         beast = _BEASTS[kind]
         main, second = pick(rng, beast.coats)
@@ -467,7 +477,7 @@ def _beast(kind: str):
                 tones = {**coat, 'second': np.multiply(second, shade)} if coat else {}
                 c.blob(chain, np.multiply(main, shade), **tones)
                 c.blob((chain[-1], (chain[-1][0] + 0.5 * beast.leg[-1], *chain[-1][1:])),
-                       np.multiply((70, 58, 50), shade))
+                       np.multiply(beast.foot, shade))
 
         legs(0.5, 0.66)
         c.blob(beast.tail, second)
@@ -492,19 +502,22 @@ def _bird(c: Canvas, rng, phase: float, flying: bool = False) -> None:
     base = 0.95 if flying else 0.75
 
     def wing(shade: float, shift: float) -> None:
-        tip = base + 0.8 * flap
-        c.polygon(((-0.26 + shift, base), (0.28 + shift, base + 0.04), (0.22 + shift, (base + tip) / 2),
-                   (-0.1 + shift, tip), (-0.4 + shift, (base + tip) / 2)),
-                  np.multiply(second, shade), 2, 0.06)
+        x, y = shift - 0.3, base + 0.2 + 0.75 * flap
+        elbow = (base + y) / 2
+        c.polygon(((-0.28 + shift, base), (0.28 + shift, base + 0.06), (x + 0.42, elbow + 0.1),
+                   (x + 0.1, y + 0.1), (x - 0.35, y), (x - 0.2, elbow - 0.05)),
+                  np.multiply(second, shade), 2, 0.08, second=np.multiply(main, shade),
+                  pattern=lambda u, v: np.abs(v - base) < 0.3)
 
     if flying:
         wing(0.7, 0.1)
     else:
         for side, shade in ((0.5, 0.7), (0.0, 1.0)):
-            chain = _swing((0, base - 0.1), (0.32, 0.3), _gait(phase + side, 0.4), (0.07, 0.05, 0.05))
+            chain = _swing((0, base - 0.1), (0.32, 0.3), _gait(phase + side, 0.4),
+                           (0.07, 0.05, 0.05))
             c.blob((*chain, (chain[-1][0] + 0.14, chain[-1][1], 0.04)), np.multiply(beak, shade))
-    c.blob(((-0.7, base - 0.02, 0.1), (-0.35, base, 0.14), (0.02, base, 0.22), (0.28, base + 0.03, 0.18)),
-           main)
+    c.blob(((-0.7, base - 0.02, 0.1), (-0.35, base, 0.14), (0.02, base, 0.22),
+            (0.28, base + 0.03, 0.18)), main)
     reach = (0.56, base + 0.12) if flying else (0.42, base + 0.5)
     c.blob(((0.26, base + 0.05, 0.15), (*reach, 0.11)), main)
     c.blob(((reach[0] + 0.1, reach[1], 0.06), (reach[0] + 0.28, reach[1] - 0.04, 0.02)), beak)
@@ -519,10 +532,11 @@ def _tree(c: Canvas, rng, phase: float) -> None:
     """Paint a tree."""
     c.blob(((0, 0, 0.2), (0.03, 1.0, 0.14), (0, 2.4, 0.11)), (92, 70, 52), grain=0.2)
     leaves = pick(rng, c.look.leaves)
-    for angle, away in zip(rng.uniform(0, 2 * np.pi, 34), np.linspace(1, 0, 34)):
-        x, y = 1.15 * away * np.cos(angle), 3.5 + 1.15 * away * np.sin(angle)
-        c.blob(((x, y, rng.uniform(0.28, 0.5)),),
-               np.multiply(leaves, rng.uniform(0.72, 1.15) * (0.75 + 0.12 * (y - 2.4))), grain=0.22)
+    angles, away = rng.uniform(0, 2 * np.pi, 70), np.sqrt(np.linspace(1, 0, 70))
+    for angle, far, dark in zip(angles, away, rng.uniform(0.8, 1.12, 70)):
+        x, y = 1.05 * far * np.cos(angle), 3.55 + 0.95 * far * np.sin(angle)
+        c.blob(((x, y, rng.uniform(0.2, 0.36)),),
+               np.multiply(leaves, dark * (0.72 + 0.2 * (y - 2.6) - 0.08 * x)), grain=0.3)
 
 
 def _lamp(c: Canvas, rng, phase: float) -> None:
@@ -538,7 +552,7 @@ def _lamp(c: Canvas, rng, phase: float) -> None:
 class Kind:
     """A kind of thing: how it is painted, left, right and top (m), its class and motion."""
 
-    paint: object
+    paint: Callable[..., None]
     extent: tuple[float, float, float]
     label: int = BACKGROUND
     speed: float = 0.0     # m/s
@@ -552,19 +566,19 @@ def _make_kinds() -> dict[str, Kind]:
     label = CLASS_NAMES.index
     return {
         'person': Kind(_person, (-0.6, 0.7, 1.95), label('person'), 1.2, 1.5, nearest=3.8),
-        'rider': Kind(lambda c, rng, phase: _person(c, rng, phase, seated=True),
-                       (-0.6, 0.7, 1.95), label('person'), 3.4, 4.0, height=0.08),
-        'bicycle': Kind(_bicycle, (-1.0, 1.0, 1.1), label('bicycle'), 3.4, 4.0),
-        'car': Kind(_vehicle('car'), (-2.6, 3.1, 2.2), label('auto'), 4.5, 2.2),
-        'bus': Kind(_vehicle('bus'), (-4.5, 5.1, 3.1), label('auto'), 4.0, 2.9),
-        'truck': Kind(_vehicle('truck'), (-3.4, 3.9, 3.1), label('auto'), 4.0, 2.9),
+        'rider': Kind(partial(_person, seated=True), (-0.6, 0.7, 1.95), label('person'), 3.4, 4.0,
+                      height=0.08),
+        'bicycle': Kind(_bicycle, (-1.0, 1.0, 1.1), label('bicycle'), 3.4, 0.39, 3),
+        'car': Kind(_vehicle('car'), (-2.6, 3.1, 2.2), label('auto'), 4.5, 0.42, 3),
+        'bus': Kind(_vehicle('bus'), (-4.5, 5.1, 3.1), label('auto'), 4.0, 0.57, 3),
+        'truck': Kind(_vehicle('truck'), (-3.4, 3.9, 3.1), label('auto'), 4.0, 0.57, 3),
         'dog': Kind(_beast('dog'), (-1.1, 1.2, 1.4), label('dog'), 1.8, 1.0, nearest=3.8),
         'horse': Kind(_beast('horse'), (-1.6, 1.9, 2.4), label('horse'), 2.2, 2.2),
         'elephant': Kind(_beast('elephant'), (-2.3, 2.8, 3.0), label('elephant'), 1.3, 1.9),
         'giraffe': Kind(_beast('giraffe'), (-1.5, 2.1, 4.3), label('giraffe'), 1.6, 2.8),
         'bird': Kind(_bird, (-1.0, 1.0, 1.6), label('bird'), 1.0, 0.9, nearest=3.8),
-        'flier': Kind(lambda c, rng, phase: _bird(c, rng, phase, flying=True),
-                       (-1.0, 1.1, 1.9), label('bird'), 3.0, 2.2, height=1.3),
+        'flier': Kind(partial(_bird, flying=True), (-1.0, 1.1, 2.1), label('bird'), 3.0, 2.2,
+                      height=1.2),
         'tree': Kind(_tree, (-1.8, 1.8, 5.3), phases=1),
         'lamp': Kind(_lamp, (-1.2, 1.7, 4.6), phases=1)}
 
