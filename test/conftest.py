@@ -1,0 +1,23 @@
+"""What several tests use."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / 'shared'
+
+
+@pytest.fixture(scope='session')
+def shared():
+    """Return a function that gives the path of a shared file, or skips where it is not there."""
+    def path(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f'{SHARED / name} is not there')
+        return SHARED / name
+    return path
+
+
+@pytest.fixture(scope='session')
+def first_student(shared):
+    """Return the path of the first implementation's student, trained on COCO."""
+    return shared('data/models/Student_amended.pth')

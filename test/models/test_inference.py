@@ -1,0 +1,141 @@
+import copy
+
+import cv2
+import numpy as np
+import pytest
+from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.models.student import Student
+import torch
+
+
+def picture(height=64, width=96, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@torch.no_grad()
+def plain(student, frame):
+    x = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float()
+    return student(x)[0].argmax(0).numpy()
+
+
+@pytest.fixture
+def student():
+    torch.manual_seed(2)
+    return Student().eval()
+
+
+@pytest.mark.parametrize('size', [(64, 96), (65, 97), (48, 131)])
+def test_equals_the_plain_network(student, size):
+    frame = picture(*size)
+    mask = InferenceEngine(student, 'exact')(frame)
+    assert mask.shape == size and mask.dtype == np.uint8
+    assert len(np.unique(mask)) > 1, 'a mask of one class proves little'
+    assert (mask == plain(student, frame)).all()
+
+
+def test_equals_the_plain_network_on_a_real_frame(shared, first_student):
+    student = Student.load(first_student)
+    frame = np.load(shared('golden/frame.npz'))['image_bgr']
+    assert (InferenceEngine(student)(frame) == plain(student, frame)).all()
+
+
+def test_fast_is_nearly_exact(shared, first_student):
+    student = Student.load(first_student)
+    frame = np.load(shared('golden/frame.npz'))['image_bgr']
+    exact, fast = (InferenceEngine(student, precision)(frame) for precision in ('exact', 'fast'))
+    assert (exact == fast).mean() >= 0.95
+
+
+def test_takes_views(student):
+    engine = InferenceEngine(student)
+    big = picture(80, 120)
+    for view in (big[8:72, 16:112], big[:, ::-1], big[:, :, ::-1]):
+        assert (engine(view) == engine(view.copy())).all()
+
+
+def test_leaves_the_frame_as_it_is(student):
+    frame = picture()
+    InferenceEngine(student)(frame)
+    assert (frame == picture()).all()
+
+
+@pytest.mark.parametrize('precision', ['exact', 'fast'])
+@pytest.mark.parametrize('scope', ['partial', 'full'])
+def test_swapped_weights_are_those_of_a_new_engine(student, scope, precision):
+    torch.manual_seed(3)
+    other, frame = Student().eval(), picture()
+    engine = InferenceEngine(student, precision)
+    before = engine(frame)
+    engine.swap(other.tensors(scope))
+
+    expected = copy.deepcopy(student)
+    expected.load_state_dict(other.tensors(scope), strict=False)
+    assert (engine(frame) == InferenceEngine(expected, precision)(frame)).all()
+    assert (engine(frame) != before).any()
+    assert engine.student.weights_checksum() == expected.weights_checksum()
+
+
+def test_swapped_tensors_are_copied(student):
+    tensors = {name: t.detach().clone() for name, t in Student().tensors('partial').items()}
+    engine, frame = InferenceEngine(student), picture()
+    engine.swap(tensors)
+    before, checksum = engine(frame), engine.student.weights_checksum()
+    for tensor in tensors.values():
+        tensor.zero_()
+    assert (engine(frame) == before).all() and engine.student.weights_checksum() == checksum
+
+
+def test_leaves_the_given_student_as_it_is(student):
+    before = copy.deepcopy(student.state_dict())
+    gradients = [parameter.requires_grad for parameter in student.parameters()]
+    engine = InferenceEngine(student, 'fast')
+    engine(picture())
+    engine.swap(Student().tensors())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
+    assert [parameter.requires_grad for parameter in student.parameters()] == gradients
+
+
+def test_a_changed_student_does_not_change_the_engine(student):
+    engine, frame = InferenceEngine(student), picture()
+    before = engine(frame)
+    with torch.no_grad():
+        student.out_conv3.bias.copy_(torch.arange(9) * 1e3)
+    assert (engine(frame) == before).all()
+
+
+def test_reduced_width_infers_the_reduced_frame(student):
+    frame = picture(128, 192)
+    small = InferenceEngine(student)(cv2.resize(frame, (96, 64), interpolation=cv2.INTER_AREA))
+    mask = InferenceEngine(student, width=96)(frame)
+    assert mask.shape == (128, 192) and mask.dtype == np.uint8
+    assert (mask == small.repeat(2, 0).repeat(2, 1)).all()
+
+
+def test_width_enlarges_nothing_and_can_be_changed(student):
+    frame, engine = picture(), InferenceEngine(student, width=1000)
+    whole = engine(frame)
+    assert (whole == plain(student, frame)).all()
+    engine.width = 48
+    assert engine(frame).shape == whole.shape and (engine(frame) != whole).any()
+    engine.width = 0
+    assert (engine(frame) == whole).all()
+
+
+def test_frames_of_changing_size(student):
+    engine = InferenceEngine(student)
+    for size in ((64, 96), (40, 56), (64, 96)):
+        assert (engine(picture(*size)) == plain(student, picture(*size))).all()
+
+
+def test_warm_up_changes_nothing(student):
+    engine = InferenceEngine(student)
+    checksum = engine.student.weights_checksum()
+    engine.warm_up(64, 96)
+    assert engine.student.weights_checksum() == checksum
+    assert (engine(picture()) == plain(student, picture())).all()
+
+
+def test_refuses_an_unknown_precision(student):
+    with pytest.raises(ValueError, match='int8.*exact, fast'):
+        InferenceEngine(student, 'int8')
