@@ -85,8 +85,8 @@ def test_every_labelled_pixel_is_painted_and_no_other():
         # Some clothes have the colour of the wall behind them.
         assert np.mean(difference[objects] > 6) > 0.93
         far = cv2.dilate(objects.astype(np.uint8), np.ones((5, 5))) == 0
-        shadow = 0.15 * 255 + 2
-        assert difference[far].max() <= shadow
+        two_shadows = 2 * 0.15 * 255
+        assert difference[far].max() <= two_shadows
 
 
 def test_boxes_hold_the_objects():
