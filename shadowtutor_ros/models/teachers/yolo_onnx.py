@@ -202,7 +202,7 @@ def _open(path: str, device: str):
     if kind == 'cuda' and 'CUDAExecutionProvider' in onnxruntime.get_available_providers():
         if hasattr(onnxruntime, 'preload_dlls'):  # from 1.21: finds the libraries that pip brought
             onnxruntime.preload_dlls()
-        providers.insert(0, ('CUDAExecutionProvider', {'device_id': int(index or 0)}))
+        providers.insert(0, ('CUDAExecutionProvider', {'device_id': index or '0'}))
     try:
         session = onnxruntime.InferenceSession(path, providers=providers)
     except Exception as error:  # onnxruntime's errors have no common type but this

@@ -53,17 +53,20 @@ def test_categories(name):
 
 def test_semantic_network(weights):
     teacher = load_teacher(LRASPP, str(weights))
-    prediction = teacher(FRAME)
-    assert prediction.label.shape == (48, 64) and prediction.label.dtype == np.uint8
+    runs = []
+    teacher._network.register_forward_hook(
+        lambda network, inputs, output: runs.append((inputs[0], output['out'])))
+    prediction = teacher(FRAME[:, :48])
+    assert prediction.label.shape == (48, 48) and prediction.label.dtype == np.uint8
     assert prediction.boxes.dtype == np.float32 and prediction.boxes.shape[1:] == (4,)
 
     # What torchvision's own documentation does with a picture.
     description = models.get_model_weights(LRASPP).DEFAULT
-    image = torch.from_numpy(FRAME[:, :, ::-1].transpose(2, 0, 1).copy())
-    with torch.no_grad():
-        logits = teacher._network(description.transforms(antialias=True)(image)[None])['out']
-    assert logits.shape[2] == 520
-    logits = nn.functional.interpolate(logits, (48, 64), mode='bilinear')
+    rgb = torch.from_numpy(FRAME[:, :48, ::-1].transpose(2, 0, 1).copy())
+    (image, logits), = runs
+    assert image.shape == (1, 3, 520, 520)
+    torch.testing.assert_close(image[0], description.transforms(antialias=True)(rgb))
+    logits = nn.functional.interpolate(logits, (48, 48), mode='bilinear')
     expected = semantic.class_map(description.meta['categories'])[logits[0].argmax(0).numpy()]
     np.testing.assert_array_equal(prediction.label, expected)
 
