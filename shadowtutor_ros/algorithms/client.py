@@ -44,6 +44,11 @@ class ClientCounters:
     updates_lost: int = 0
     updates_rejected: dict[str, int] = field(default_factory=dict)
 
+    def reject(self, rejected: UpdateRejected) -> None:
+        """Count an update that was rejected, by its reason."""
+        count = self.updates_rejected.get(rejected.reason, 0)
+        self.updates_rejected[rejected.reason] = count + 1
+
 
 class Client:
     """
@@ -120,8 +125,7 @@ class Client:
         try:
             tensors = self._check(update)
         except UpdateRejected as rejected:
-            counts = self.counters.updates_rejected
-            counts[rejected.reason] = counts.get(rejected.reason, 0) + 1
+            self.counters.reject(rejected)
             if rejected.reason not in ('session', 'key_frame'):
                 # The teacher did answer; the next key frame tells it what is really run here.
                 del self._unanswered[number]

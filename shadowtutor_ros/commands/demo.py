@@ -18,7 +18,7 @@ import time
 import numpy as np
 from rich.console import Console
 from rich.progress import (
-    BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn)
+    BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn)
 from rich.table import Table
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
@@ -29,7 +29,7 @@ from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student
-from shadowtutor_ros.models.teachers import load_teacher
+from shadowtutor_ros.models.teachers import load_teacher, Teacher
 
 #: Seconds for three processes to start and find each other on a slow machine; a teacher that
 #: torchvision has to download first takes longer.
@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.video, arguments.size, frames, arguments.seed, arguments.look)
     # Read here first, so that what is wrong with them is said at once.
     student = Student.load(arguments.student)
+    teacher = load_teacher(teacher_name)
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     console = Console()
@@ -91,7 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
         f'[bold]{source.name}[/]: {source.count} frames; teacher: {teacher_name}; '
         f'late update: {arguments.late_update}')
     recording = _run_nodes(arguments, source, frames, teacher_name, console)
-    summary = _measure(arguments, source, student, teacher_name, recording, console)
+    summary = _measure(
+        arguments, source, student, teacher, teacher_name, recording, console)
     (arguments.out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
 
     table = Table(title='ShadowTutor demo', show_header=False)
@@ -144,10 +146,9 @@ def _run_nodes(
             status.update('starting the camera')
             nodes.start('camera')
         with Progress(
-                TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-                TimeElapsedColumn(), TimeRemainingColumn(), TextColumn('{task.fields[state]}'),
-                console=console) as progress:
-            task = progress.add_task('running', total=source.count, state='')
+                MofNCompleteColumn(), BarColumn(10), TimeRemainingColumn(compact=True),
+                TextColumn('{task.fields[state]}'), console=console) as progress:
+            task = progress.add_task('', total=source.count, state='')
             while nodes.running('camera'):
                 nodes.check('student', 'teacher')
                 progress.update(
@@ -165,9 +166,8 @@ def _run_nodes(
 def _describe(status) -> str:
     if status is None:
         return ''
-    return (f'{status.mask_rate:.1f} masks/s, stride {status.stride}, mIoU '
-            f'{status.metric_before:.2f} on the last key frame, '
-            f'{status.bytes_up / 1e3:.0f} kB up, {status.bytes_down / 1e3:.0f} kB down')
+    return (f'{status.mask_rate:.0f}/s, stride {status.stride}, mIoU {status.metric_before:.2f}, '
+            f'{status.bytes_up / 1e3:.0f} kB up, {status.bytes_down / 1e3:.0f} down')
 
 
 def _wait(condition, nodes: 'Nodes', what: str) -> None:
@@ -238,18 +238,17 @@ class Nodes:
 
 
 def _measure(
-        arguments: argparse.Namespace, source: Source, student: Student, teacher_name: str,
-        recording, console: Console) -> dict:
+        arguments: argparse.Namespace, source: Source, student: Student, teacher: Teacher,
+        teacher_name: str, recording, console: Console) -> dict:
     """Label the frames by the teacher, compare, write the overlay video and the plot."""
-    teacher = load_teacher(teacher_name)
     wild_engine = InferenceEngine(student)
     video = OverlayVideo(arguments.out / 'overlay.mp4', source.rate)
     indices, wild_miou, tutored_miou = [], [], []
     sampled_every, count = 1, 0
     with Progress(
-            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task('measuring', total=len(recording.masks))
+            MofNCompleteColumn(), BarColumn(10), TimeRemainingColumn(compact=True),
+            TextColumn('measuring: the teacher labels every frame'), console=console) as progress:
+        task = progress.add_task('', total=len(recording.masks))
         for index, frame in enumerate(source):
             count += 1
             if index not in recording.masks:

@@ -29,7 +29,14 @@ class CameraNode(Node):
 
     def __init__(self, **kwargs):
         super().__init__('camera', **kwargs)
+        # First what destroy_node needs, should anything below fail.
         self.exit_status = 0
+        self._mask_came = threading.Condition()
+        self._mask_stamp: tuple[int, int] | None = None
+        self._closed = threading.Event()
+        self._played = threading.Event()
+        self._thread: threading.Thread | None = None
+
         self.parameters = Parameters(self, CAMERA)
         self._source = open_source(
             self.parameters['source'], (self.parameters['width'], self.parameters['height']),
@@ -39,10 +46,6 @@ class CameraNode(Node):
         self._image = self.create_publisher(Image, 'image', **options)
         self._compressed = self.create_publisher(CompressedImage, 'image/compressed', **options)
         self._lock_step = self.parameters['rate'] == 0
-        self._mask_came = threading.Condition()
-        self._mask_stamp: tuple[int, int] | None = None
-        self._closed = threading.Event()
-        self._played = threading.Event()
         self.create_timer(0.1, self._end_when_played)
         if self._lock_step:
             self._masks = self.create_subscription(
@@ -55,7 +58,8 @@ class CameraNode(Node):
         self._closed.set()
         with self._mask_came:
             self._mask_came.notify()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         super().destroy_node()
 
     def _end_when_played(self) -> None:

@@ -36,7 +36,8 @@ def to_bgr(message: Image | CompressedImage) -> np.ndarray:
     :raises ImageMessageError: if it cannot be converted; one line says why and what to do.
     """
     if isinstance(message, CompressedImage):
-        frame = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+        data = np.frombuffer(message.data, np.uint8)
+        frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         if frame is None:
             raise ImageMessageError(
                 f"a compressed image of {len(message.data)} bytes, format '{message.format}', "

@@ -41,6 +41,13 @@ class StudentNode(Node):
 
     def __init__(self, **kwargs):
         super().__init__('student', **kwargs)
+        # First what destroy_node needs, should anything below fail.
+        self._frames: Mailbox[tuple[Image | CompressedImage, float]] = Mailbox()
+        self._updates: deque[WeightUpdateMessage] = deque(maxlen=8)
+        self._update_came = threading.Condition()
+        self._key_frames: Mailbox[tuple[KeyFrame, Header]] = Mailbox()
+        self._threads: list[threading.Thread] = []
+
         self.settings = ClientSettings()
         self.parameters = Parameters(self, STUDENT, _fault, self._apply)
         engine = InferenceEngine(
@@ -48,10 +55,6 @@ class StudentNode(Node):
             choose_device(self.parameters['device']), self.parameters['inference.width'])
         self.client = Client(engine, self._send, self.settings)
 
-        self._frames: Mailbox[tuple[Image | CompressedImage, float]] = Mailbox()
-        self._updates: deque[WeightUpdateMessage] = deque(maxlen=8)
-        self._update_came = threading.Condition()
-        self._key_frames: Mailbox[tuple[KeyFrame, Header]] = Mailbox()
         self._header = Header()
         self._images_received = self._images_dropped = 0
         self._last_image = time.monotonic()
@@ -212,7 +215,13 @@ class StudentNode(Node):
             message = self._updates.popleft()
             self._bytes_down += len(message.blob)
             try:
-                self.client.on_update(update_from_message(message), time.monotonic())
+                update = update_from_message(message)
+            except UpdateRejected as rejected:
+                self.client.counters.reject(rejected)
+                self._say_once(f'a weight update could not be read: {rejected}')
+                continue
+            try:
+                self.client.on_update(update, time.monotonic())
             except UpdateRejected as rejected:
                 self._say_once(f'a weight update was not applied: {rejected}')
 

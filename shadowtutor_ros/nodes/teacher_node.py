@@ -45,6 +45,12 @@ class TeacherNode(Node):
 
     def __init__(self, **kwargs):
         super().__init__('teacher', **kwargs)
+        # First what destroy_node needs, should anything below fail.
+        self._robots: list[Robot] = []
+        self._work = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
         self.settings = ServerSettings()
         self.parameters = Parameters(self, TEACHER, apply=self._apply)
         names = self.parameters['robots']
@@ -56,9 +62,6 @@ class TeacherNode(Node):
         teacher = load_teacher(
             self.parameters['teacher'], self.parameters['teacher_weights'], device)
 
-        self._robots: list[Robot] = []
-        self._work = threading.Condition()
-        self._closed = False
         options = {'qos_profile': qos(), 'qos_overriding_options': overridable()}
         for name in names:
             prefix = f'{name}/' if name else ''
@@ -79,7 +82,8 @@ class TeacherNode(Node):
         with self._work:
             self._closed = True
             self._work.notify()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         super().destroy_node()
 
     def _apply(self, values: dict) -> None:

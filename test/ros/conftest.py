@@ -1,0 +1,97 @@
+"""Fixtures for tests with real nodes over DDS."""
+
+import os
+import secrets
+import threading
+
+from helpers import wait_for
+import numpy as np
+import pytest
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+import torch
+
+from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.nodes.running import qos
+
+
+class Ros:
+    """Nodes of one test, spun in a thread, in a DDS domain that no other test has."""
+
+    def __init__(self):
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, args=[], domain_id=secrets.randbelow(90) + 10)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.nodes = []
+        self.probe = self.add(Node('probe', context=self.context))
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self):
+        try:
+            self.executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    def add(self, node):
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def start(self, kind, **parameters):
+        """Start a node of the package; ``__`` in a name stands for a dot."""
+        overrides = [
+            Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()]
+        return self.add(kind(context=self.context, parameter_overrides=overrides))
+
+    def stop(self, node):
+        self.executor.remove_node(node)
+        self.nodes.remove(node)
+        node.destroy_node()
+
+    def collect(self, kind, topic, depth=100):
+        """Subscribe and return the list that the messages will be in."""
+        messages = []
+        profile = qos()
+        profile.depth = depth
+        self.probe.create_subscription(kind, topic, messages.append, profile)
+        return messages
+
+    def publisher(self, kind, topic, subscribers=1):
+        """Return a publisher that has found its subscribers."""
+        publisher = self.probe.create_publisher(kind, topic, qos())
+        wait_for(lambda: publisher.get_subscription_count() >= subscribers)
+        return publisher
+
+    def close(self):
+        self.executor.shutdown()
+        self._thread.join()
+        for node in self.nodes:
+            node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+@pytest.fixture
+def ros():
+    """Return the nodes of the test."""
+    nodes = Ros()
+    yield nodes
+    nodes.close()
+
+
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+    """Return the path of a small set of weights that anybody can make: random ones."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('weights') / 'student.safetensors'
+    Student().save(path)
+    return str(path)
+
+
+@pytest.fixture
+def frame():
+    """Return a frame of 64x96 that is not uniform."""
+    return np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)

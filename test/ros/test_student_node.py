@@ -1,0 +1,304 @@
+"""The student node over DDS."""
+
+import time
+
+import cv2
+from helpers import wait_for
+import numpy as np
+import pytest
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from shadowtutor_ros.labels import colorize, overlay
+from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.models.student import Student, WeightsError
+from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
+from shadowtutor_ros.nodes.images import to_bytes, to_message
+from shadowtutor_ros.nodes.messages import update_to_message
+from shadowtutor_ros.nodes.parameters import ParameterError
+from shadowtutor_ros.nodes.student_node import StudentNode
+from shadowtutor_ros.wire.weight_update import NO_TENSORS, pack, Scope, WeightUpdate as Update
+
+
+def image(frame, sec, frame_id='camera'):
+    header = Header(frame_id=frame_id)
+    header.stamp.sec = sec
+    return to_message(frame, 'bgr8', header)
+
+
+def answer(key_frame, student, **changes):
+    """Answer a key frame with the weights of a student."""
+    fields = {
+        'session_id': key_frame.session_id, 'key_frame_number': key_frame.key_frame_number,
+        'model_id': key_frame.model_id, 'base_version': key_frame.weights_version,
+        'new_version': key_frame.weights_version + 1,
+        'weights_checksum': student.weights_checksum(), 'scope': Scope.FULL,
+        'tensors': pack(student.tensors('full')), 'metric_before': 0.5, 'metric_after': 0.9,
+        'threshold': 0.8, 'steps': 3, 'teacher_seconds': 0.1, 'training_seconds': 0.2, **changes}
+    return update_to_message(Update(**fields), key_frame.header, 0.3)
+
+
+def play(images, masks, frames, sec=0):
+    """Publish frames one after the other, each when the last one's mask has come."""
+    for index, frame in enumerate(frames):
+        before = len(masks)
+        images.publish(image(frame, sec + index))
+        wait_for(lambda: len(masks) > before)
+
+
+def start(ros, weights, **parameters):
+    # Reliable, since a lost image would be a lost test.
+    return ros.start(StudentNode, weights=weights, **{
+        'qos_overrides__/image__subscription__reliability': 'reliable', **parameters})
+
+
+def test_every_frame_has_its_mask_with_its_header(ros, weights, frame):
+    start(ros, weights)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    frames = [np.roll(frame, shift, 1) for shift in range(5)]
+    play(images, masks, frames)
+    engine = InferenceEngine(Student.load(weights))
+    for index, (mask, sent) in enumerate(zip(masks, frames)):
+        assert (mask.header.stamp.sec, mask.header.frame_id) == (index, 'camera')
+        assert (mask.encoding, mask.height, mask.width, mask.step) == ('mono8', 64, 96, 96)
+        assert np.array_equal(np.frombuffer(mask.data, np.uint8).reshape(64, 96), engine(sent))
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'mono8', 'bgra8', 'bayer_rggb8'])
+def test_other_encodings_are_converted(ros, weights, frame, encoding):
+    start(ros, weights)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    message = image(frame, 1)
+    channels = {'rgb8': 3, 'bgra8': 4}.get(encoding, 1)
+    message.encoding, message.step = encoding, 96 * channels
+    message.data = to_bytes(bytes(64 * 96 * channels))
+    images.publish(message)
+    wait_for(lambda: masks)
+    assert (masks[0].height, masks[0].width) == (64, 96)
+
+
+def test_compressed_images(ros, weights, frame):
+    ros.start(StudentNode, weights=weights, image_transport='compressed')
+    masks = ros.collect(Image, 'segmentation/mask')
+    images = ros.publisher(CompressedImage, 'image/compressed')
+    jpeg = cv2.imencode('.jpg', frame)[1]
+    images.publish(CompressedImage(format='jpeg', data=to_bytes(jpeg)))
+    wait_for(lambda: masks)
+    engine = InferenceEngine(Student.load(weights))
+    expected = engine(cv2.imdecode(jpeg, cv2.IMREAD_COLOR))
+    assert np.array_equal(np.frombuffer(masks[0].data, np.uint8).reshape(64, 96), expected)
+
+
+def test_bad_image_loses_nothing(ros, weights, frame):
+    start(ros, weights)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    bad = image(frame, 1)
+    bad.encoding = 'sixteen_bit_rainbow'
+    cut = image(frame, 2)
+    cut.data = cut.data[:100]
+    for message in (bad, cut):
+        images.publish(message)
+        time.sleep(0.2)
+    play(images, masks, [frame], sec=3)
+    assert [mask.header.stamp.sec for mask in masks] == [3]
+
+
+def test_without_a_teacher_no_key_frame_is_sent_and_masks_go_on(ros, weights, frame):
+    node = start(ros, weights, min_stride=1, max_stride=1)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    play(images, masks, [frame] * 5)
+    assert node.client.counters.key_frames_sent == 0
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    wait_for(lambda: node.count_subscribers('key_frames'))
+    play(images, masks, [frame] * 2, sec=5)
+    assert wait_for(lambda: key_frames)[0].key_frame_number == 1
+
+
+def test_key_frame_carries_its_image_and_update_swaps_the_weights(ros, weights, frame):
+    node = start(ros, weights, key_frame__format='raw')
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: node.count_subscribers('key_frames'))
+    play(images, masks, [frame], sec=7)
+    key_frame = wait_for(lambda: key_frames)[0]
+    assert key_frame.header.stamp.sec == 7 and key_frame.image.format == 'raw; 64x96'
+    assert key_frame.image.data.tobytes() == frame.tobytes()
+    assert key_frame.model_id == Student.load(weights).model_id
+
+    tutored = Student()
+    updates.publish(answer(key_frame, tutored, metric_after=1.0))
+    wait_for(lambda: node._updates)
+    play(images, masks, [frame], sec=8)
+    assert np.array_equal(
+        np.frombuffer(masks[-1].data, np.uint8).reshape(64, 96), InferenceEngine(tutored)(frame))
+    assert node.client.weights_version == 1 and node.client.stride == 16
+
+
+@pytest.mark.parametrize('fault', [
+    {'session_id': 1}, {'key_frame_number': 9}, {'model_id': 'x'}, {'base_version': 5},
+    {'weights_checksum': 0}, {'scope': 7}, {'scope': Scope.PARTIAL}, {'threshold': 2.0},
+    {'scope': Scope.NONE}, {'tensors': NO_TENSORS}])
+def test_a_wrong_update_is_counted_and_changes_nothing(ros, weights, frame, fault):
+    node = start(ros, weights)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    statuses = ros.collect(TutorStatus, 'student/status')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: node.count_subscribers('key_frames'))
+    play(images, masks, [frame])
+    before = node.client.engine.student.weights_checksum()
+    message = answer(wait_for(lambda: key_frames)[0], Student(), **fault)
+    updates.publish(message)
+    wait_for(lambda: node._updates)
+    play(images, masks, [frame], sec=1)
+    assert node.client.engine.student.weights_checksum() == before
+    status = wait_for(lambda: [each for each in statuses if each.updates_rejected])[0]
+    assert status.updates_rejected == 1 and list(status.rejection_counts) == [1]
+    assert status.updates_applied == 0 and status.bytes_down == len(message.blob)
+
+
+def test_garbled_description_of_tensors_is_rejected(ros, weights, frame):
+    node = start(ros, weights)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: node.count_subscribers('key_frames'))
+    play(images, masks, [frame])
+    message = answer(wait_for(lambda: key_frames)[0], Student())
+    message.shapes[0] = '../../etc/passwd'
+    updates.publish(message)
+    wait_for(lambda: node._updates)
+    play(images, masks, [frame], sec=1)
+    assert node.client.counters.updates_rejected == {'layout': 1}
+
+
+def test_late_update_wait_holds_the_frame_after_min_stride(ros, weights, frame):
+    node = start(
+        ros, weights, late_update='wait', min_stride=2, update_timeout=60.0)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: node.count_subscribers('key_frames'))
+    play(images, masks, [frame] * 2)
+    images.publish(image(frame, 2))
+    time.sleep(0.7)
+    assert len(masks) == 2
+    updates.publish(answer(wait_for(lambda: key_frames)[0], Student()))
+    wait_for(lambda: len(masks) == 3)
+    assert node.client.counters.updates_applied == 1
+
+
+def test_wait_is_bounded(ros, weights, frame):
+    node = start(ros, weights, late_update='wait', min_stride=1, update_timeout=0.5)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    ros.collect(KeyFrame, 'key_frames')
+    wait_for(lambda: node.count_subscribers('key_frames'))
+    play(images, masks, [frame] * 3)
+    assert node.client.counters.updates_lost >= 1
+
+
+def test_nothing_is_painted_without_a_subscriber(ros, weights, frame):
+    node = start(ros, weights)
+    painted = []
+    node._color_mask.publish = painted.append
+    node._overlay.publish = painted.append
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    play(images, masks, [frame] * 2)
+    assert not painted
+
+
+def test_color_mask_and_overlay(ros, weights, frame):
+    start(ros, weights, overlay_opacity=0.25)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    colors = ros.collect(Image, 'segmentation/color_mask')
+    overlays = ros.collect(Image, 'segmentation/overlay')
+    # Discovery is not instant, and what is not subscribed to is not painted.
+    second = iter(range(1000))
+    wait_for(lambda: play(images, masks, [frame], next(second)) or (colors and overlays))
+    mask = np.frombuffer(masks[-1].data, np.uint8).reshape(64, 96)
+    for message, expected in (
+            (colors[-1], colorize(mask)), (overlays[-1], overlay(frame[:, :, ::-1], mask, 0.25))):
+        assert message.encoding == 'rgb8'
+        assert np.array_equal(
+            np.frombuffer(message.data, np.uint8).reshape(64, 96, 3), expected)
+
+
+def test_parameters_change_together_at_run_time(ros, weights):
+    node = start(ros, weights)
+
+    def change(**values):
+        return node.set_parameters_atomically(
+            [Parameter(name.replace('__', '.'), value=value) for name, value in values.items()])
+
+    refused = change(min_stride=65)
+    assert not refused.successful and 'max_stride 64' in refused.reason
+    assert change(min_stride=100, max_stride=200).successful
+    assert (node.settings.min_stride, node.settings.max_stride) == (100, 200)
+    assert not change(late_update='never').successful
+    assert not change(key_frame__quality=101).successful
+    assert not change(min_stride=8.0).successful
+    assert not change(weights='other.pth').successful
+    assert change(inference__width=48).successful and node.client.engine.width == 48
+    assert node.settings.min_stride == 100
+
+
+def test_parameters_answer_while_frames_are_inferred(ros, weights, frame):
+    node = start(ros, weights)
+    images = ros.publisher(Image, 'image')
+    engine = node.client.engine
+    infer = type(engine).__call__
+
+    class Slow(type(engine)):
+        def __call__(self, frame):
+            time.sleep(3)
+            return infer(self, frame)
+
+    engine.__class__ = Slow
+    images.publish(image(frame, 0))
+    time.sleep(0.3)
+    from rcl_interfaces.srv import GetParameters
+    client = ros.probe.create_client(GetParameters, 'student/get_parameters')
+    assert client.wait_for_service(10)
+    begin = time.monotonic()
+    future = client.call_async(GetParameters.Request(names=['min_stride']))
+    wait_for(future.done)
+    assert future.result().values[0].integer_value == 8
+    assert time.monotonic() - begin < 2.0
+    assert node.client.counters.frames == 0
+
+
+@pytest.mark.parametrize('parameters, words', [
+    ({'min_stride': 8.0}, ('min_stride', 'INTEGER')), ({'min_stride': 0}, ('min_stride', '0')),
+    ({'min_stride': 65}, ('min_stride', 'max_stride')),
+    ({'late_update': 'never'}, ('late_update', 'continue'))])
+def test_a_wrong_parameter_is_one_clear_error(ros, weights, parameters, words):
+    with pytest.raises(ParameterError) as error:
+        ros.start(StudentNode, weights=weights, **parameters)
+    assert all(word in str(error.value) for word in words) and '\n' not in str(error.value)
+
+
+def test_missing_weights_are_one_clear_error(ros):
+    with pytest.raises(WeightsError, match='/nowhere.pth'):
+        ros.start(StudentNode, weights='/nowhere.pth')
+
+
+def test_a_student_without_images_says_so(ros, weights, capfd, monkeypatch):
+    monkeypatch.setattr('shadowtutor_ros.nodes.student_node.SILENCE', 0.3)
+    start(ros, weights, status_period=0.2)
+    said = []
+    wait_for(lambda: said.append(capfd.readouterr().err) or 'no image' in ''.join(said))
+    text = ''.join(said)
+    assert '/image' in text and 'reliable' in text and 'nobody publishes there' in text
+
+
+def test_status_counts(ros, weights, frame):
+    start(ros, weights, status_period=0.1)
+    statuses = ros.collect(TutorStatus, 'student/status')
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    assert wait_for(lambda: statuses)[0].state == TutorStatus.STATE_WAITING_FOR_IMAGES
+    play(images, masks, [frame] * 3)
+    status = wait_for(lambda: [each for each in statuses if each.masks_published == 3])[0]
+    assert status.state == TutorStatus.STATE_WAITING_FOR_TEACHER
+    assert status.images_received == 3 and status.images_dropped == 0

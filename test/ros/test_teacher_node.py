@@ -1,0 +1,143 @@
+"""The teacher node over DDS, and together with the student node."""
+
+from helpers import wait_for
+import numpy as np
+import pytest
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.teachers import TeacherError
+from shadowtutor_ros.msg import KeyFrame, WeightUpdate
+from shadowtutor_ros.nodes.images import to_message
+from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
+from shadowtutor_ros.nodes.parameters import ParameterError
+from shadowtutor_ros.nodes.student_node import StudentNode
+from shadowtutor_ros.nodes.teacher_node import TeacherNode
+from shadowtutor_ros.wire import key_frame as wire
+from shadowtutor_ros.wire.weight_update import Scope, unpack
+
+
+def key_frame(student, frame, number=1, session=5):
+    return key_frame_to_message(
+        wire.KeyFrame(session, number, 10 * number, student.model_id, 0,
+                      student.weights_checksum(), frame), Header(frame_id='eye'), 'png', 90, 0)
+
+
+def start(ros, weights, **parameters):
+    return ros.start(TeacherNode, **{
+        'weights': weights, 'teacher': 'stub_teachers:HalfPerson', 'max_updates': 3,
+        **parameters})
+
+
+def test_answers_a_key_frame(ros, weights, frame):
+    start(ros, weights)
+    updates = ros.collect(WeightUpdate, 'weight_updates')
+    student = Student.load(weights)
+    ros.publisher(KeyFrame, 'key_frames').publish(key_frame(student, frame))
+    message = wait_for(lambda: updates)[0]
+    assert (message.session_id, message.key_frame_number) == (5, 1)
+    assert message.header.frame_id == 'eye' and message.steps == 3
+    assert message.total_seconds >= message.teacher_seconds + message.training_seconds
+    update = update_from_message(message)
+    assert update.scope == Scope.PARTIAL
+    tensors = unpack(update.tensors, student.tensors('partial'))
+    assert student.weights_checksum(tensors) == update.weights_checksum
+
+
+def test_garbage_loses_nothing(ros, weights, frame):
+    start(ros, weights)
+    updates = ros.collect(WeightUpdate, 'weight_updates')
+    publisher = ros.publisher(KeyFrame, 'key_frames')
+    student = Student.load(weights)
+    for number, spoil in enumerate((
+            lambda m: setattr(m.image, 'format', 'raw; 99999x99999'),
+            lambda m: setattr(m.image, 'data', m.image.data[:50]),
+            lambda m: setattr(m, 'model_id', 'nonsense'))):
+        message = key_frame(student, frame, number + 1)
+        spoil(message)
+        publisher.publish(message)
+    wait_for(lambda: publisher.publish(key_frame(student, frame, 9)) or updates)
+    assert {update.key_frame_number for update in updates} == {9}
+
+
+def test_a_teacher_that_fails_on_a_frame_goes_on(ros, weights, frame, capfd):
+    start(ros, weights, teacher='stub_teachers:Broken')
+    publisher = ros.publisher(KeyFrame, 'key_frames')
+    said = []
+    wait_for(lambda: publisher.publish(key_frame(Student.load(weights), frame)) or said.append(
+        capfd.readouterr().err) or 'out of memory' in ''.join(said))
+    assert 'Traceback' not in ''.join(said)
+
+
+def test_robots_have_sessions_of_their_own(ros, weights, frame):
+    start(ros, weights, robots=['/one', '/two'])
+    student = Student.load(weights)
+    answers = {name: ros.collect(WeightUpdate, f'/{name}/weight_updates')
+               for name in ('one', 'two')}
+    for name, session in (('one', 1), ('two', 2)):
+        ros.publisher(KeyFrame, f'/{name}/key_frames').publish(
+            key_frame(student, frame, session=session))
+    for name, session in (('one', 1), ('two', 2)):
+        assert wait_for(lambda: answers[name])[0].session_id == session
+
+
+def test_parameters_act_on_the_next_key_frame(ros, weights, frame):
+    node = start(ros, weights)
+    updates = ros.collect(WeightUpdate, 'weight_updates')
+    publisher = ros.publisher(KeyFrame, 'key_frames')
+    assert node.set_parameters_atomically([
+        Parameter('max_updates', value=1), Parameter('threshold', value=0.9),
+        Parameter('encoding', value='fp16')]).successful
+    publisher.publish(key_frame(Student.load(weights), frame))
+    message = wait_for(lambda: updates)[0]
+    assert message.steps == 1 and message.threshold == 0.9
+    assert message.encoding == 'fp16' or message.scope == Scope.NONE
+    assert not node.set_parameters_atomically([Parameter('threshold', value=1.5)]).successful
+
+
+@pytest.mark.parametrize('parameters, error', [
+    ({'teacher': 'resnet9000'}, TeacherError), ({'robots': ['/a', '/a']}, ParameterError),
+    ({'device': 'abacus'}, ValueError)])
+def test_what_is_wrong_is_one_clear_error(ros, weights, parameters, error):
+    with pytest.raises(error) as raised:
+        start(ros, weights, **parameters)
+    assert str(list(parameters.values())[0]) in str(raised.value)
+    assert '\n' not in str(raised.value)
+
+
+def test_student_and_teacher_hold_the_same_weights(ros, weights):
+    student = ros.start(StudentNode, weights=weights, min_stride=1, max_stride=1, **{
+        'qos_overrides__/image__subscription__reliability': 'reliable',
+        'key_frame__format': 'raw'})
+    teacher = start(ros, weights, encoding='fp16')
+    masks, images = [], ros.publisher(Image, 'image')
+    ros.probe.create_subscription(Image, 'segmentation/mask', masks.append, 10)
+    wait_for(lambda: student.count_subscribers('key_frames'))
+    random = np.random.default_rng(1)
+    frame = random.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+
+    def play_until(condition):
+        def step():
+            before = len(masks)
+            images.publish(to_message(frame, 'bgr8', Header()))
+            wait_for(lambda: len(masks) > before)
+            return condition()
+        wait_for(step, 40.0)
+
+    play_until(lambda: student.client.counters.updates_applied >= 4)
+    play_until(lambda: not student.client.awaiting_update)
+    server = teacher._robots[0].server
+    assert student.client.weights_version > 0 and not student.client.counters.updates_rejected
+    assert (student.client.engine.student.weights_checksum()
+            == server._student.weights_checksum())
+
+    # A teacher that starts anew knows nothing of the robot; a snapshot brings them together.
+    ros.stop(teacher)
+    applied = student.client.counters.updates_applied
+    teacher = start(ros, weights)
+    play_until(lambda: student.client.counters.updates_applied >= applied + 2)
+    play_until(lambda: not student.client.awaiting_update)
+    assert (student.client.engine.student.weights_checksum()
+            == teacher._robots[0].server._student.weights_checksum())
