@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared'
 
@@ -21,3 +22,9 @@ def shared():
 def first_student(shared):
     """Return the path of the first implementation's student, trained on COCO."""
     return shared('data/models/Student_amended.pth')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    """Compute on one core: with threads that wait for each other a busy machine is slow."""
+    torch.set_num_threads(1)
