@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--looks', default=','.join(LOOKS), help='of the scene, to train and validate on')
     parser.add_argument('--scenes', type=int, default=3, help='scenes of each look to train on')
     parser.add_argument('--scene-frames', type=int, default=30, help='frames of each scene')
-    parser.add_argument('--width', type=int, default=320, help='of the frames')
-    parser.add_argument('--height', type=int, default=180, help='of the frames')
+    parser.add_argument('--width', type=int, default=640, help='of the frames')
+    parser.add_argument('--height', type=int, default=360, help='of the frames')
     parser.add_argument('--steps', type=int, default=_DEFAULTS.steps, help='of Adam')
     parser.add_argument(
         '--batch-size', type=int, default=_DEFAULTS.batch_size, help='frames a step')

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Callable
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -23,14 +24,16 @@ class PretrainSettings:
     :ivar batch_size: frames a step.
     :ivar learning_rate: of Adam, at its peak; it warms up and falls to nothing (one cycle).
     :ivar object_weight: weight of the loss where there is an object, background has 1.
+    :ivar scales: the frames of a step are reduced to one of these shares of their size, by chance.
     :ivar seed: of the weights at the start and of the order of the frames.
     :ivar validate_every: steps from one validation to the next.
     """
 
     steps: int = 3000
-    batch_size: int = 4
+    batch_size: int = 2
     learning_rate: float = 4e-3
     object_weight: float = 3.0
+    scales: tuple[float, ...] = (0.5, 0.75, 1.0)
     seed: int = 0
     validate_every: int = 500
 
@@ -65,6 +68,13 @@ class SceneDataset(Dataset):
         return self._samples[index]
 
 
+def _resize(
+        image: np.ndarray, label: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    return (cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+            cv2.resize(label, size, interpolation=cv2.INTER_NEAREST))
+
+
 def validate(student: Student, dataset: Dataset) -> float:
     """Compute the mean IoU over all frames of a data set together, 0 to 1."""
     confusion = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.long)
@@ -97,7 +107,8 @@ def pretrain(
     random = np.random.default_rng(settings.seed)
     best, best_miou = None, -1.0
     for step in range(1, settings.steps + 1):
-        samples = [training[index] for index in random.integers(
+        scale = random.choice(settings.scales)
+        samples = [_resize(*training[index], scale) for index in random.integers(
             len(training), size=settings.batch_size)]
         images = torch.from_numpy(np.stack([image for image, _ in samples]))
         labels = torch.from_numpy(np.stack([label for _, label in samples])).long()

@@ -6,11 +6,13 @@ from statistics import median
 import threading
 import time
 
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
 from shadowtutor_ros.labels import colorize, overlay
@@ -19,6 +21,7 @@ from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
+from shadowtutor_ros.nodes.diagnostics import to_diagnostics
 from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
@@ -50,18 +53,14 @@ class StudentNode(Node):
 
         self.settings = ClientSettings()
         self.parameters = Parameters(self, STUDENT, _fault, self._apply)
-        engine = InferenceEngine(
-            Student.load(self.parameters['weights']), self.parameters['inference.precision'],
-            choose_device(self.parameters['device']), self.parameters['inference.width'])
-        self.client = Client(engine, self._send, self.settings)
-
+        self._student = Student.load(self.parameters['weights'])
+        self._device = choose_device(self.parameters['device'])
+        self._begin_session()
+        self._reset = threading.Event()
         self._header = Header()
-        self._images_received = self._images_dropped = 0
         self._last_image = time.monotonic()
-        self._bytes_up = self._bytes_down = 0
         self._inference_times: deque[float] = deque(maxlen=1000)
         self._latencies: deque[float] = deque(maxlen=1000)
-        self._masks_before, self._status_before = 0, time.monotonic()
         self._said: set[str] = set()
 
         publish = {'qos_profile': qos(), 'qos_overriding_options': overridable()}
@@ -69,6 +68,7 @@ class StudentNode(Node):
         self._color_mask = self.create_publisher(Image, 'segmentation/color_mask', **publish)
         self._overlay = self.create_publisher(Image, 'segmentation/overlay', **publish)
         self._status = self.create_publisher(TutorStatus, '~/status', **publish)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         # A key frame that could not be delivered while its update would be in time is stale.
         self._key_frame = self.create_publisher(
             KeyFrameMessage, 'key_frames',
@@ -82,6 +82,7 @@ class StudentNode(Node):
             'image/compressed' if compressed else 'image', self._on_image,
             qos(ReliabilityPolicy.BEST_EFFORT), qos_overriding_options=overridable())
         self.create_timer(self.parameters['status_period'], self._publish_status)
+        self.create_service(Trigger, '~/reset', self._on_reset)
 
         self._threads = [
             threading.Thread(target=self._infer_frames, name='inference', daemon=True),
@@ -90,7 +91,18 @@ class StudentNode(Node):
             thread.start()
         self.get_logger().info(
             f'session {self.client.session_id}: segmenting {self._images.topic_name} '
-            f'on {engine.device}')
+            f'on {self._device}')
+
+    def _begin_session(self) -> None:
+        """Begin a session with the weights of the weights file."""
+        self.client = Client(
+            InferenceEngine(
+                self._student, self.parameters['inference.precision'], self._device,
+                self.parameters['inference.width']),
+            self._send, self.settings)
+        self._images_received = self._images_dropped = 0
+        self._bytes_up = self._bytes_down = 0
+        self._masks_before, self._status_before = 0, time.monotonic()
 
     def destroy_node(self) -> None:
         """Stop the threads and destroy the node."""
@@ -120,6 +132,12 @@ class StudentNode(Node):
         with self._update_came:
             self._updates.append(message)
             self._update_came.notify()
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._reset.set()
+        response.success = True
+        response.message = 'a new session begins with the next image'
+        return response
 
     def _publish_status(self) -> None:
         now = time.monotonic()
@@ -162,6 +180,7 @@ class StudentNode(Node):
         status.round_trip_seconds = math.nan if client.round_trip is None else client.round_trip
         status.bytes_up, status.bytes_down = self._bytes_up, self._bytes_down
         self._status.publish(status)
+        self._diagnostics.publish(to_diagnostics(status, self.get_fully_qualified_name()))
 
     def _say_what_is_missing(self, silent: float) -> None:
         topic = self._images.topic_name
@@ -187,6 +206,10 @@ class StudentNode(Node):
             item = self._frames.get()
             if item is None:
                 return
+            if self._reset.is_set():
+                self._reset.clear()
+                self._begin_session()
+                self.get_logger().info(f'session {self.client.session_id}: begun by a reset')
             try:
                 self._infer(*item)
             except ImageMessageError as error:

@@ -3,12 +3,15 @@
 import time
 
 import cv2
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from helpers import wait_for
 import numpy as np
 import pytest
+from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
 from shadowtutor_ros.labels import colorize, overlay
 from shadowtutor_ros.models.inference import InferenceEngine
@@ -258,7 +261,6 @@ def test_parameters_answer_while_frames_are_inferred(ros, weights, frame):
     engine.__class__ = Slow
     images.publish(image(frame, 0))
     time.sleep(0.3)
-    from rcl_interfaces.srv import GetParameters
     client = ros.probe.create_client(GetParameters, 'student/get_parameters')
     assert client.wait_for_service(10)
     begin = time.monotonic()
@@ -302,3 +304,37 @@ def test_status_counts(ros, weights, frame):
     status = wait_for(lambda: [each for each in statuses if each.masks_published == 3])[0]
     assert status.state == TutorStatus.STATE_WAITING_FOR_TEACHER
     assert status.images_received == 3 and status.images_dropped == 0
+
+
+def test_diagnostics_follow_the_state(ros, weights, frame):
+    start(ros, weights, status_period=0.1)
+    diagnostics = ros.collect(DiagnosticArray, '/diagnostics')
+    first = wait_for(lambda: diagnostics)[0].status[0]
+    assert (first.level, first.message) == (DiagnosticStatus.ERROR, 'no images')
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    play(images, masks, [frame])
+    wait_for(lambda: diagnostics[-1].status[0].level == DiagnosticStatus.WARN)
+    assert diagnostics[-1].status[0].name == '/student: tutoring'
+
+
+def test_reset_begins_a_new_session_with_the_first_weights(ros, weights, frame):
+    node = start(ros, weights)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: node.count_subscribers('key_frames'))
+    play(images, masks, [frame])
+    updates.publish(answer(wait_for(lambda: key_frames)[0], Student()))
+    wait_for(lambda: node._updates)
+    play(images, masks, [frame], sec=1)
+    assert node.client.weights_version == 1
+    service = ros.probe.create_client(Trigger, 'student/reset')
+    assert service.wait_for_service(10)
+    future = service.call_async(Trigger.Request())
+    wait_for(future.done)
+    assert future.result().success
+    play(images, masks, [frame], sec=2)
+    wait_for(lambda: len(key_frames) == 2)
+    assert key_frames[1].session_id != key_frames[0].session_id
+    assert (key_frames[1].key_frame_number, key_frames[1].weights_version) == (1, 0)
+    assert key_frames[1].weights_checksum == Student.load(weights).weights_checksum()

@@ -1,0 +1,29 @@
+"""The student's state as ROS diagnostics, for tools that watch a whole robot."""
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from shadowtutor_ros.msg import TutorStatus
+
+_STATES = {
+    TutorStatus.STATE_WAITING_FOR_IMAGES: (DiagnosticStatus.ERROR, 'no images'),
+    TutorStatus.STATE_WAITING_FOR_TEACHER: (DiagnosticStatus.WARN, 'no teacher has answered yet'),
+    TutorStatus.STATE_TUTORED: (DiagnosticStatus.OK, 'tutored'),
+    TutorStatus.STATE_UPDATE_OVERDUE: (DiagnosticStatus.WARN, 'the last update is overdue'),
+}
+
+_VALUES = (
+    'mask_rate', 'inference_seconds', 'latency_seconds', 'stride', 'metric_before',
+    'metric_after', 'weights_version', 'images_dropped', 'updates_applied', 'updates_lost',
+    'updates_rejected', 'round_trip_seconds', 'bytes_up', 'bytes_down')
+
+
+def to_diagnostics(status: TutorStatus, name: str) -> DiagnosticArray:
+    """
+    Turn a status into diagnostics.
+
+    :param name: of the node, fully qualified.
+    """
+    level, message = _STATES[status.state]
+    values = [KeyValue(key=key, value=f'{getattr(status, key):.6g}') for key in _VALUES]
+    return DiagnosticArray(header=status.header, status=[DiagnosticStatus(
+        level=level, name=f'{name}: tutoring', message=message, values=values)])
