@@ -40,7 +40,7 @@ benchmark: setup
 
 lint: setup
 	$(VENV)/bin/python -m flake8
-	$(VENV)/bin/python -m pydocstyle setup.py launch shadowtutor_ros test
+	$(VENV)/bin/python -m pydocstyle setup.py launch shadowtutor_ros
 
 test: lint
 	. $(VENV)/setup.sh && $(VENV)/bin/python -m pytest

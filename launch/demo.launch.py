@@ -59,7 +59,8 @@ def generate_launch_description():
         DeclareLaunchArgument(
             'log_level', default_value='info',
             description='Least severity that is logged: debug, info, warn, error or fatal.'),
-        OpaqueFunction(function=choose_teacher),
+        # Nothing that can be wrong may come after the first node: launch would leave that behind.
+        OpaqueFunction(function=check),
         GroupAction([IncludeLaunchDescription(
             PathJoinSubstitution([share, 'launch', 'teacher.launch.py']))]),
         # Large images over best effort get lost even on one machine.
@@ -75,29 +76,37 @@ def generate_launch_description():
             on_exit=end, condition=IfCondition(LaunchConfiguration('rviz')))])
 
 
-def choose_teacher(context):
-    """Let the scene teach its own ground truth, where no other teacher is given."""
+def check(context):
+    """Check the arguments, and let the scene be taught by its own ground truth by default."""
+    for value in camera_parameters(context).values():
+        value.evaluate(context)
+    if IfCondition(LaunchConfiguration('rviz')).evaluate(context):
+        FindPackageShare('rviz2').perform(context)
     given = context.launch_configurations
     if given['source'] == 'scene' and not given['teacher']:
         return [SetLaunchConfiguration('teacher', 'scene')]
-    return []
+
+
+def camera_parameters(context):
+    """Return the parameters of the camera that are given."""
+    return {
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, kind in PARAMETERS.items() if context.launch_configurations[name]}
 
 
 def launch_camera(context):
     """Return the camera."""
-    parameters = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, kind in PARAMETERS.items() if context.launch_configurations[name]}
     params_file = LaunchConfiguration('params_file', default=PathJoinSubstitution(
         [FindPackageShare('shadowtutor_ros'), 'config', 'camera.yaml']))
     return [Node(
         package='shadowtutor_ros', executable='camera_node', output='screen',
-        namespace=LaunchConfiguration('namespace'), parameters=[params_file, parameters],
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[params_file, camera_parameters(context)],
         ros_arguments=['--log-level', LaunchConfiguration('log_level')], on_exit=end)]
 
 
 def end(event, context):
-    """End the others with the camera, or with rviz; fail if it has failed."""
+    """End the others with the camera or with rviz, and fail where that failed."""
     if event.returncode and not context.is_shutdown:
         raise RuntimeError(f'{event.process_name} failed with exit code {event.returncode}')
     return Shutdown(reason=f'{event.process_name} has ended')

@@ -75,9 +75,11 @@ def launch_node(context):
         remappings=[('image', image), ('image/compressed', f'{image}/compressed')],
         ros_arguments=['--log-level', given['log_level']],
         respawn=LaunchConfiguration('use_respawn'), respawn_delay=2.0)
-    return [node, RegisterEventHandler(
-        OnProcessExit(target_action=node, on_exit=fail),
-        condition=UnlessCondition(LaunchConfiguration('use_respawn')))]
+    return [
+        RegisterEventHandler(
+            OnProcessExit(target_action=node, on_exit=fail),
+            condition=UnlessCondition(LaunchConfiguration('use_respawn'))),
+        node]
 
 
 def fail(event, context):

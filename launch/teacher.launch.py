@@ -27,7 +27,7 @@ def generate_launch_description():
             'namespace', default_value='', description='Namespace of the node.'),
         DeclareLaunchArgument(
             'robots', default_value='',
-            description="Namespaces of the robots whose key frames are answered: "
+            description='Namespaces of the robots whose key frames are answered: '
             "\"['/robot1', '/robot2']\"; empty: as in params_file, else the node's own."),
         DeclareLaunchArgument(
             'teacher', default_value='',
@@ -70,9 +70,11 @@ def launch_node(context):
         parameters=[given['params_file'], parameters],
         ros_arguments=['--log-level', given['log_level']],
         respawn=LaunchConfiguration('use_respawn'), respawn_delay=2.0)
-    return [node, RegisterEventHandler(
-        OnProcessExit(target_action=node, on_exit=fail),
-        condition=UnlessCondition(LaunchConfiguration('use_respawn')))]
+    return [
+        RegisterEventHandler(
+            OnProcessExit(target_action=node, on_exit=fail),
+            condition=UnlessCondition(LaunchConfiguration('use_respawn'))),
+        node]
 
 
 def fail(event, context):

@@ -237,6 +237,7 @@ _RUBBER, _STEEL, _GLASS = (34, 34, 36), (176, 180, 186), (70, 98, 118)
 
 
 def pick(rng, options):
+    """Choose one of the options by chance."""
     return options[rng.integers(len(options))]
 
 

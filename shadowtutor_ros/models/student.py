@@ -57,6 +57,7 @@ class Block(nn.Module):
             nn.Conv2d(out_channels, out_channels, (3, 1), padding=(1, 0)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map N×in_channels×H×W to N×out_channels×⌈H/stride⌉×⌈W/stride⌉."""
         activated = self.preact_path(x)
         if self.short_path is None:
             short = x[:, :, ::self.stride, ::self.stride]

@@ -205,7 +205,7 @@ def test_the_limit_is_on_the_pixels():
 
 def test_oversized_frames_take_no_memory():
     # In a process of its own, whose peak no other test has raised.
-    code = '''
+    code = """
 import resource, sys
 from shadowtutor_ros.wire.key_frame import decode_image, KeyFrameError
 bombs = eval(sys.stdin.read())
@@ -217,7 +217,7 @@ for said, data in bombs.items():
         continue
     sys.exit(said + ' was not refused')
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-'''
+"""
     result = subprocess.run(
         [sys.executable, '-c', code], input=repr(BOMBS), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

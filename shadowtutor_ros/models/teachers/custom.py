@@ -27,7 +27,7 @@ class CustomTeacher:
         except Exception as error:  # a module that is imported may raise anything
             raise TeacherError(
                 f"the teacher '{path}' cannot be imported ({type(error).__name__}: "
-                f"{one_line(error)}): wanted package.module:Class, found along PYTHONPATH"
+                f'{one_line(error)}): wanted package.module:Class, found along PYTHONPATH'
             ) from error
         try:
             teacher: Teacher = made_by(**_accepted(made_by, options))
