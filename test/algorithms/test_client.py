@@ -228,6 +228,16 @@ def test_an_overdue_update_counts_as_lost(robot):
     assert robot.client.counters.updates_lost == 1 and robot.client.awaiting_update
 
 
+def test_after_a_loss_the_stride_is_min_stride(robot):
+    robot.settings.update_timeout = 10.0
+    robot.run(1)
+    for _ in range(2):
+        robot.update(metric_alone(robot.key_frames[-1], 1.0))
+        start = robot.run(robot.client.stride)[0]
+    assert robot.client.stride > 24, 'no proof'
+    assert robot.run(30) == [start + 10, start + 20, start + 30]
+
+
 def test_overdue_says_that_the_last_update_has_not_come(robot):
     robot.settings.update_timeout = 3.0
     assert not robot.client.overdue
@@ -276,10 +286,10 @@ def test_silence_takes_no_memory_and_ends(robot):
     robot.settings.update_timeout = 10.0
     robot.run(2000)
     assert robot.client.counters.updates_lost > 100
+    with pytest.raises(UpdateRejected):  # it is remembered no longer
+        robot.update(metric_alone(robot.key_frames[0]))
     robot.update(new_weights(robot.key_frames[-1], robot.student))
     assert robot.client.weights_version == 1
-    with pytest.raises(UpdateRejected):
-        robot.update(metric_alone(robot.key_frames[0]))
 
 
 # --- without a teacher --------------------------------------------------------------------------

@@ -172,6 +172,20 @@ def test_keeps_the_untrained_weights_where_they_are_best(student, pictures, teac
     assert changed_tensors(student, before) == set()
 
 
+@pytest.mark.parametrize('scope', SCOPES)
+def test_training_that_failed_leaves_no_trace_in_the_optimizer(student, pictures, teacher, scope):
+    for _ in range(4):
+        StudentTrainer(student, TrainingSettings(scope=scope))(pictures[0], teacher(pictures[0]))
+    other = copy.deepcopy(student)
+    settings = TrainingSettings(threshold=1.0, learning_rate=1.0, scope=scope)
+    trainer = StudentTrainer(student, settings)
+    assert not trainer(pictures[0], teacher(pictures[0])).changed, 'no proof'
+    settings.learning_rate = 0.003
+    assert trainer(pictures[1], teacher(pictures[1])).changed, 'no proof'
+    StudentTrainer(other, settings)(pictures[1], teacher(pictures[1]))
+    assert student.weights_checksum() == other.weights_checksum()
+
+
 def naive_algorithm_1(student, optimizer, frame, teaching, settings):
     """Transcribe Algorithm 1 of the paper without a thought about speed."""
     x = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
