@@ -128,7 +128,7 @@ def _check_fields(kind: type, values: object, what: str) -> None:
     """Raise ProfileError unless a JSON object holds the fields of a data class and no others."""
     if not isinstance(values, dict):
         raise ProfileError(
-            f'the {what} is {json.dumps(values)[:40]}: give an object, as in {PROFILES}/paper.json')
+            f'the {what} is {json.dumps(values)[:40]}: give an object, as {PROFILES}/paper.json')
     names = [item.name for item in fields(kind)]
     optional = 'latency', 'loss', 'derivation'
     missing = [name for name in names if name not in values and name not in optional]

@@ -1,0 +1,124 @@
+"""The command `shadowtutor plan`."""
+
+import json
+import math
+import sys
+from types import SimpleNamespace
+
+import cv2
+import pytest
+from shadowtutor_ros.commands import plan
+from shadowtutor_ros.commands.main import main
+
+STATUS = {
+    'inference_seconds': 0.05, 'round_trip_seconds': 0.9, 'teacher_seconds': 0.2,
+    'training_seconds': 0.4, 'steps': 4, 'bytes_up': 600_000, 'key_frames_sent': 6,
+    'bytes_down': 250_000, 'updates_applied': 5}
+
+
+def planned(tmp_path, *options):
+    path = tmp_path / 'plan.json'
+    assert main(['plan', '--json', str(path), *options]) == 0
+    return json.loads(path.read_text())
+
+
+def test_prints_the_plan_of_the_paper(monkeypatch, capfd):
+    monkeypatch.setenv('COLUMNS', '140')
+    assert main(['plan']) == 0
+    said = capfd.readouterr().out
+    for text in ('4.47 to 6.67 frames/s', '2.50 to 21.19 Mbit/s', '1,200 ms', '428 ms to 588 ms',
+                 'none', '23.3 Mbit/s', '27.3 Mbit/s', 'recommended MIN_STRIDE', 'out of reach'):
+        assert text in said
+
+
+def test_json_by_hand(tmp_path):
+    values = planned(
+        tmp_path, '--t-si', '0.1', '--t-sd', '0.05', '--t-ti', '0.2', '--key-frame-bytes',
+        '900000', '--update-bytes', '100000', '--bandwidth', '80', '--latency', '0.15',
+        '--target-fps', '8')
+    assert values['t_net_s'] == pytest.approx(0.1 + 0.3)
+    assert values['throughput_fps'] == {
+        'lower': pytest.approx(8 / 1.8), 'upper': pytest.approx(10)}
+    assert values['traffic_bit_per_s'] == {
+        'lower': pytest.approx(8e6 / 7.4), 'upper': pytest.approx(10e6)}
+    assert values['wait_s'] == {'least': 0, 'most': pytest.approx(0.2)}
+    assert values['recommended_min_stride'] == 10
+    # 0.8 s of inference less the teacher and the latency leave 0.3 s for 8 Mbit; steps, nothing.
+    assert values['no_wait_from_bit_per_s'] == {
+        'least': {'up': pytest.approx(8e6 / 0.3), 'down': pytest.approx(8e6 / 0.3)}, 'most': None}
+    # 1 s for 8 frames less teacher, steps and latency: 0.1 s.
+    assert values['needed_bit_per_s']['sustained'] == {
+        'up': pytest.approx(80e6), 'down': pytest.approx(80e6)}
+    assert values['needed_bit_per_s']['guaranteed'] is None
+    assert values['profile']['derivation']['t_si'] == 'Given to the command.'
+
+
+def test_bandwidths_one_by_one(tmp_path):
+    link = planned(tmp_path, '--bandwidth', '10', '--bandwidth-down', '20')['profile']['link']
+    assert (link['bandwidth_up'], link['bandwidth_down']) == (10e6, 20e6)
+    link = planned(tmp_path, '--bandwidth-up', '5')['profile']['link']
+    assert (link['bandwidth_up'], link['bandwidth_down']) == (5e6, 80e6)
+
+
+def test_needed_bandwidth_gives_what_it_is_needed_for(tmp_path):
+    needed = planned(tmp_path, '--target-fps', '4')['needed_bit_per_s']
+    for name, side in (('possible', 'upper'), ('guaranteed', 'lower')):
+        megabits = str(needed[name]['up'] / 1e6)
+        assert planned(tmp_path, '--bandwidth', megabits)['throughput_fps'][side] == (
+            pytest.approx(4))
+
+
+def test_profile_from_a_file(tmp_path):
+    profile = plan.load_profile('paper')
+    plan.replace(profile, name='mine', t_si=0.02).save(tmp_path / 'mine.json')
+    values = planned(tmp_path, '--profile', str(tmp_path / 'mine.json'))
+    assert values['profile']['name'] == 'mine'
+    assert values['throughput_without_waiting_fps'] == pytest.approx(50)
+
+
+@pytest.mark.parametrize('options', [
+    [], ['--bandwidth-up', '0.2', '--bandwidth-down', '900'], ['--t-ti', '60', '--latency', '5']])
+def test_plot_is_a_picture(tmp_path, options):
+    assert main(['plan', '--plot', str(tmp_path / 'plan.png'), *options]) == 0
+    picture = cv2.imread(str(tmp_path / 'plan.png'))
+    assert picture.shape[0] > 500 and picture.std() > 10
+
+
+@pytest.mark.parametrize('options, said', [
+    (['--t-si', '0'], 't_si is 0.0'), (['--bandwidth', '-3'], 'bandwidth_up is'),
+    (['--min-stride', '65'], 'strides are 65 to 64'), (['--target-fps', '0'], 'throughput is 0.0'),
+    (['--profile', 'nowhere'], "'nowhere' cannot be read"), (['--plot', 'plan.txt'], '.png'),
+    (['--json', '/nowhere/plan.json'], '/nowhere/plan.json')])
+def test_errors_are_one_line(options, said, capfd):
+    assert main(['plan', *options]) == 1
+    error = capfd.readouterr().err
+    assert said in error and error.count('\n') == 1
+
+
+# --- a running system --------------------------------------------------------------------------
+
+def test_status_by_hand():
+    profile = plan.profile_from_status(SimpleNamespace(**STATUS), '/student/status')
+    assert (profile.t_si, profile.t_sd, profile.t_ti) == (0.05, pytest.approx(0.1), 0.2)
+    assert (profile.key_frame_bytes, profile.update_bytes) == (100_000, 50_000)
+    assert profile.costs.t_net == pytest.approx(0.3)
+
+
+def test_status_without_a_step_says_that_t_sd_is_unknown():
+    status = SimpleNamespace(**{**STATUS, 'steps': 0})
+    profile = plan.profile_from_status(status, '/student/status')
+    assert profile.t_sd == 0 and 'Unknown' in profile.derivation['t_sd']
+
+
+@pytest.mark.parametrize('change', [
+    {'inference_seconds': math.nan}, {'round_trip_seconds': math.nan}, {'updates_applied': 0}])
+def test_status_without_a_measurement_is_refused(change):
+    with pytest.raises(plan.CommandError, match='/student/status.* no update yet'):
+        plan.profile_from_status(SimpleNamespace(**{**STATUS, **change}), '/student/status')
+
+
+def test_status_without_ros_is_one_line(monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    assert main(['plan', '--status']) == 1
+    error = capfd.readouterr().err
+    assert '--status needs ROS 2' in error and error.count('\n') == 1
