@@ -57,7 +57,7 @@ class Client:
     :param engine: infers the frames; updates swap its weights.
     :param send: is handed each key frame, before its inference, and must not block.
     :param settings: are read at each call, so that they can change at run time.
-    :param session_id: 1 to 2^64 − 1; random where it is not given.
+    :param session_id: 0 to 2^64 − 1; random where it is not given.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Client:
             settings: ClientSettings, session_id: int | None = None):
         self.engine = engine
         self.settings = settings
-        self.session_id = session_id or secrets.randbits(64) or 1
+        self.session_id = secrets.randbits(64) if session_id is None else session_id
         #: Whether there is a teacher to send key frames to; the driver may clear and set it.
         self.connected = True
         self.counters = ClientCounters()
@@ -175,7 +175,7 @@ class Client:
 
     def _give_up_overdue(self, now: float) -> None:
         timeout = self.settings.update_timeout
-        if self.awaiting_update and now - self._unanswered[self._awaited] >= timeout:
+        if self.awaiting_update and now >= self._unanswered[self._awaited] + timeout:
             self._awaited = None
             self.counters.updates_lost += 1
             self.stride = self.settings.min_stride
@@ -206,7 +206,13 @@ class Client:
         if update.scope == Scope.NONE:
             if update.tensors.blob or update.new_version != update.base_version:
                 raise UpdateRejected('scope', 'it says that it holds no weights, but does')
+            if update.weights_checksum != self._weights_checksum:
+                raise UpdateRejected('checksum', 'the teacher goes on from other weights')
             return {}
+        if update.new_version != update.base_version + 1:
+            raise UpdateRejected(
+                'base_version', f'version {update.new_version} does not follow '
+                f'{update.base_version}')
         if update.scope not in (Scope.PARTIAL, Scope.FULL):
             raise UpdateRejected('scope', f'scope {update.scope} is unknown')
         student = self.engine.student

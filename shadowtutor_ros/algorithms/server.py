@@ -8,7 +8,8 @@ from shadowtutor_ros.algorithms.student_training import StudentTrainer, Training
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import Teacher
 from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameError
-from shadowtutor_ros.wire.weight_update import NO_TENSORS, pack, Scope, unpack, WeightUpdate
+from shadowtutor_ros.wire.weight_update import (
+    NO_TENSORS, pack, PackedTensors, Scope, unpack, UpdateRejected, WeightUpdate)
 
 
 @dataclasses.dataclass
@@ -56,7 +57,8 @@ class Server:
 
         :param key_frame: a new session's sets the student back to the weights it began with.
         :param on_step: called after every training step.
-        :raises KeyFrameError: if the robot runs another model.
+        :raises KeyFrameError: if the robot runs another model, or training gave weights that
+            cannot be sent.
         """
         if key_frame.model_id != self._model_id:
             raise KeyFrameError(
@@ -66,6 +68,8 @@ class Server:
             self._session_id = key_frame.session_id
             self._student.assign(self._initial)
             self._trainer.forget()
+        # As they are now: they may change while the student is trained.
+        settings = self._trainer.settings = dataclasses.replace(self.settings)
         in_step = key_frame.weights_checksum == self._student.weights_checksum()
 
         begin = self._clock()
@@ -75,10 +79,11 @@ class Server:
         trained = self._clock()
 
         if not in_step:
-            scope, tensors = Scope.FULL, self._pack('full')
+            # Exact, so that the front end is not rounded where only the back end is trained.
+            scope, tensors = Scope.FULL, self._pack('full', 'fp32')
         elif result.changed:
-            scope = Scope.PARTIAL if self.settings.scope == 'partial' else Scope.FULL
-            tensors = self._pack(self.settings.scope)
+            scope = Scope.PARTIAL if settings.scope == 'partial' else Scope.FULL
+            tensors = self._pack(settings.scope, settings.encoding)
         else:
             scope, tensors = Scope.NONE, NO_TENSORS
         return WeightUpdate(
@@ -92,14 +97,22 @@ class Server:
             tensors=tensors,
             metric_before=result.metric_before,
             metric_after=result.metric_after,
-            threshold=self.settings.threshold,
+            threshold=settings.threshold,
             steps=result.steps,
             teacher_seconds=labelled - begin,
             training_seconds=trained - labelled)
 
-    def _pack(self, scope: str):
+    def _pack(self, scope: str, encoding: str) -> PackedTensors:
         """Pack a scope's tensors, and go on from exactly what the robot will unpack."""
         own = self._student.tensors(scope)
-        packed = pack(own, self.settings.encoding)
-        self._student.load_state_dict(unpack(packed, own), strict=False)
+        packed = pack(own, encoding)
+        try:
+            unpacked = unpack(packed, own)
+        except UpdateRejected as rejected:
+            self._student.assign(self._initial)
+            self._trainer.forget()
+            raise KeyFrameError(
+                f'training gave weights that cannot be sent ({rejected}), so it begins anew: '
+                'lower learning_rate, or choose encoding fp32') from None
+        self._student.load_state_dict(unpacked, strict=False)
         return packed

@@ -1,6 +1,7 @@
 """Algorithm 1 of the paper: training on a key frame, with thresholded early stopping."""
 
 from dataclasses import dataclass, field
+import math
 from typing import Callable
 
 import numpy as np
@@ -137,7 +138,8 @@ class StudentTrainer:
         settings, student = self.settings, self.student
         device = next(student.parameters()).device
         size = frame.shape[:2]
-        x = torch.from_numpy(np.ascontiguousarray(frame)).to(device)
+        # PyTorch warns of arrays that are read-only, as those over messages may be.
+        x = torch.from_numpy(np.require(frame, requirements=('C', 'W'))).to(device)
         x = x.permute(2, 0, 1)[None].float()
         # A permuted HWC image is a channels_last batch of one, the fast layout; but PyTorch 2.13
         # and 2.15 crashed on a CPU when they trained the front end in it.
@@ -165,6 +167,9 @@ class StudentTrainer:
 
         logits = forward()
         metric = metric_of(logits)
+        if math.isnan(metric):
+            # No pixel counts, so nothing can be learnt or said: at THRESHOLD the stride stays.
+            return TrainingResult(settings.threshold, settings.threshold)
         result = TrainingResult(metric, metric)
         if metric > settings.threshold or settings.max_updates == 0:
             return result

@@ -27,7 +27,7 @@ from shadowtutor_ros.evaluation.report import OverlayVideo, plot_run, RunCurves
 from shadowtutor_ros.evaluation.videos import open_source, Source
 from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou
-from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.models.inference import choose_device, InferenceEngine
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers import load_teacher, Teacher
 
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.video, arguments.size, frames, arguments.seed, arguments.look)
     # Read here first, so that what is wrong with them is said at once.
     student = Student.load(arguments.student)
-    teacher = load_teacher(teacher_name)
+    teacher = load_teacher(teacher_name, device=choose_device('auto'))
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     console = Console()
@@ -122,17 +122,20 @@ def _run_nodes(
 
     namespace = f'/shadowtutor_demo_{secrets.token_hex(3)}'
     width, height = arguments.size
+    # Student and teacher share this computer.
+    threads = max(1, (os.cpu_count() or 2) // 2)
     reliable = {'subscription': {'reliability': 'reliable'}}
     parameters = {
         'student': {
             'weights': arguments.student, 'late_update': arguments.late_update,
-            'status_period': 0.2,
+            'status_period': 0.2, 'threads': threads,
             # Large images over best effort get lost even on one machine.
             'qos_overrides': {
                 f'{namespace}/image': reliable,
                 # The recorder may be slower than the camera for a moment.
                 f'{namespace}/segmentation/mask': {'publisher': {'depth': 100}}}},
-        'teacher': {'weights': arguments.student, 'teacher': teacher_name},
+        'teacher': {
+            'weights': arguments.student, 'teacher': teacher_name, 'threads': threads},
         'camera': {
             'source': arguments.video, 'rate': 0.0, 'width': width, 'height': height,
             'frames': frames, 'scene': {'seed': arguments.seed, 'look': arguments.look}}}
@@ -241,7 +244,7 @@ def _measure(
         arguments: argparse.Namespace, source: Source, student: Student, teacher: Teacher,
         teacher_name: str, recording, console: Console) -> dict:
     """Label the frames by the teacher, compare, write the overlay video and the plot."""
-    wild_engine = InferenceEngine(student)
+    wild_engine = InferenceEngine(student, device=choose_device('auto'))
     video = OverlayVideo(arguments.out / 'overlay.mp4', source.rate)
     indices, wild_miou, tutored_miou = [], [], []
     sampled_every, count = 1, 0

@@ -12,6 +12,7 @@ from shadowtutor_ros.algorithms.student_training import weighted_cross_entropy
 from shadowtutor_ros.evaluation.scenes import Scene
 from shadowtutor_ros.labels import BACKGROUND, NUM_CLASSES
 from shadowtutor_ros.metrics import class_iou, confusion_matrix
+from shadowtutor_ros.models.inference import half_precision
 from shadowtutor_ros.models.student import Student
 
 
@@ -30,7 +31,7 @@ class PretrainSettings:
     """
 
     steps: int = 3000
-    batch_size: int = 2
+    batch_size: int = 1
     learning_rate: float = 4e-3
     object_weight: float = 3.0
     scales: tuple[float, ...] = (0.5, 0.75, 1.0)
@@ -101,6 +102,7 @@ def pretrain(
     """
     torch.manual_seed(settings.seed)
     student = Student()
+    dtype = half_precision(torch.device('cpu'))
     optimizer = torch.optim.Adam(student.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=settings.steps)
@@ -112,12 +114,14 @@ def pretrain(
             len(training), size=settings.batch_size)]
         images = torch.from_numpy(np.stack([image for image, _ in samples]))
         labels = torch.from_numpy(np.stack([label for _, label in samples])).long()
-        # Contiguous: PyTorch 2.13 and 2.15 crashed on a CPU training this in channels_last.
+        # Contiguous: PyTorch 2.13 and 2.15 crash on a CPU that trains this in channels_last.
         images = images.permute(0, 3, 1, 2).float().contiguous()
         if random.random() < 0.5:
             images, labels = images.flip(3), labels.flip(2)
         weights = torch.where(labels == BACKGROUND, 1.0, settings.object_weight)
-        loss = weighted_cross_entropy(student(images), labels, weights)
+        with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
+            logits = student(images)
+        loss = weighted_cross_entropy(logits.float(), labels, weights)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -115,8 +115,10 @@ def plot_run(curves: RunCurves, path: Path) -> None:
     accuracy.set(ylabel='mean IoU against the teacher', ylim=(0, 1))
     accuracy.legend(loc='lower right')
     edges = [*curves.key_frames, curves.count]
-    stride.step(edges[:-1] + edges[-1:], [*np.diff(edges), np.diff(edges)[-1]] if len(
-        edges) > 1 else [0], where='post', color='tab:green')
+    strides = np.diff(edges)
+    stride.step(
+        edges, [*strides, strides[-1]] if curves.key_frames else [0], where='post',
+        color='tab:green')
     stride.set(ylabel='frames to the\nnext key frame', ylim=(0, None))
     for indices, sizes, color, name in (
             (curves.key_frames, curves.bytes_up, 'tab:red', 'up'),

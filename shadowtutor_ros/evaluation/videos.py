@@ -7,7 +7,7 @@ from typing import Callable, Iterator
 import cv2
 import numpy as np
 
-from shadowtutor_ros.evaluation.scenes import LOOKS, Scene
+from shadowtutor_ros.evaluation.scenes import FRAME_RATE, LOOKS, Scene
 
 #: What is taken for an image in a folder.
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
@@ -113,7 +113,7 @@ def _open_scene(size: tuple[int, int], seed: int, look: str) -> Source:
             yield scene.render(index).image
             index += 1
 
-    return Source(f'scene ({look}, seed {seed})', DEFAULT_RATE, None, read)
+    return Source(f'scene ({look}, seed {seed})', FRAME_RATE, None, read)
 
 
 def _open_folder(folder: Path, size: tuple[int, int]) -> Source:

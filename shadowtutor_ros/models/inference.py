@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student import MIN_SIDE, Student
 
 #: 'exact' computes in float32; 'fast' in half precision, where the device is faster with it.
 PRECISIONS = ('exact', 'fast')
@@ -35,7 +35,7 @@ class InferenceEngine:
         # Float32 weights are the truth that updates are counted against; what computes may be
         # a reduced copy of them.
         self.student = copy.deepcopy(student).eval().requires_grad_(False)
-        self._dtype = torch.float32 if precision == 'exact' else _half(self.device)
+        self._dtype = torch.float32 if precision == 'exact' else half_precision(self.device)
         self._network = copy.deepcopy(self.student).to(
             self.device, self._dtype, memory_format=torch.channels_last)
 
@@ -56,14 +56,15 @@ class InferenceEngine:
         """
         Segment a frame.
 
-        :param frame: H×W×3 uint8, BGR, H and W at least 16.
+        :param frame: H×W×3 uint8, BGR, H and W at least ``student.MIN_SIDE``.
         :returns: H×W uint8 class ids.
         """
         height, width = frame.shape[:2]
         if 0 < self.width < width:
-            size = self.width, max(16, round(height * self.width / width))
+            size = self.width, max(MIN_SIDE, round(height * self.width / width))
             frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        x = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device)
+        # PyTorch warns of arrays that are read-only, as those over messages may be.
+        x = torch.from_numpy(np.require(frame, requirements=('C', 'W'))).to(self.device)
         logits = self._network(x.permute(2, 0, 1)[None].to(self._dtype))
         mask = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
         if mask.shape != (height, width):
@@ -92,8 +93,14 @@ def choose_device(name: str) -> str:
     return name
 
 
-def _half(device: torch.device) -> torch.dtype:
-    """Choose the reduced precision of a device; float32 where it has none that is fast."""
+def use_threads(count: int) -> None:
+    """Let PyTorch compute with so many threads in this process; 0 for its own choice."""
+    if count:
+        torch.set_num_threads(count)
+
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """Return the reduced precision of a device; float32 where it has none that is fast."""
     if device.type == 'cuda':
         return torch.float16
     # Without these instructions bfloat16 is emulated, and slower than float32.

@@ -8,7 +8,6 @@ end (``dec2`` to ``out_conv3``) is what a teacher trains and sends.
 
 import hashlib
 from pathlib import Path
-import pickle
 from typing import NamedTuple
 import zlib
 
@@ -22,6 +21,10 @@ from shadowtutor_ros.labels import CLASS_NAMES, NUM_CLASSES
 
 #: The weights that the package ships, made by `shadowtutor pretrain`.
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / 'weights' / 'student.safetensors'
+
+#: Height and width of an image at least, in pixels: of a smaller one the innermost feature map is
+#: a single pixel, which has no statistics to be normalised by.
+MIN_SIDE = 33
 
 #: Mean of the pixels that the student was trained on: BGR, 0 to 255.
 PIXEL_MEAN = (103.53, 116.28, 123.675)
@@ -141,7 +144,7 @@ class Student(nn.Module):
         """
         Compute logits.
 
-        :param x: N×3×H×W float, BGR, 0 to 255, H and W at least 16.
+        :param x: N×3×H×W float, BGR, 0 to 255, H and W at least ``MIN_SIDE``.
         :returns: N×num_classes×H×W.
         """
         return self.back(self.front(x), tuple(x.shape[2:]))
@@ -207,14 +210,14 @@ class Student(nn.Module):
                         f"are {','.join(CLASS_NAMES)}: choose weights trained for those")
             else:
                 state = torch.load(path, map_location='cpu', weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError,
-                safetensors.SafetensorError) as error:
-            # PyTorch's own message would advise to turn the safe loading off.
-            reason = ('it holds more than tensors, or is none' if isinstance(
-                error, pickle.UnpicklingError) else str(error).partition('\n')[0])
+        except WeightsError:
+            raise
+        except Exception as error:
+            # Garbage makes torch.load raise nearly anything, and what it says may advise to turn
+            # the safe loading off.
             raise WeightsError(
-                f"student weights '{path}' cannot be read ({reason}): expected a .safetensors "
-                'file or a .pth state dict of tensors') from None
+                f"student weights '{path}' cannot be read ({type(error).__name__}): expected a "
+                '.safetensors file or a .pth state dict of tensors alone') from None
         student = cls()
         try:
             student.assign(state)
@@ -229,7 +232,7 @@ class Student(nn.Module):
         :param state: tensors by name, exactly those of the state dict, floating point.
         :raises WeightsError: if they do not fit; nothing is changed then.
         """
-        own = self.state_dict()
+        own, fitting = self.state_dict(), {}
         if not isinstance(state, dict):
             raise WeightsError(f'got a {type(state).__name__}, wanted a dict of tensors')
         missing = sorted(own.keys() - state.keys())
@@ -240,16 +243,18 @@ class Student(nn.Module):
                 for names, what in ((missing, 'missing'), (unknown, 'unknown')) if names))
         for name, tensor in own.items():
             given = state[name]
-            if not isinstance(given, torch.Tensor) or not given.is_floating_point():
-                raise WeightsError(f'{name} is not a floating-point tensor')
+            if (not isinstance(given, torch.Tensor) or not given.is_floating_point()
+                    or given.layout != torch.strided or given.is_meta):
+                raise WeightsError(f'{name} is not a dense floating-point tensor')
             if given.shape != tensor.shape:
                 hint = (f'; the last layer has {given.shape[0]} classes, wanted '
                         f'{self.num_classes}' if name.startswith('out_conv3') else '')
                 raise WeightsError(
                     f'{name} has shape {tuple(given.shape)}, wanted {tuple(tensor.shape)}{hint}')
-            if not bool(torch.isfinite(given).all()):
-                raise WeightsError(f'{name} holds values that are not finite')
-        self.load_state_dict(state)
+            fitting[name] = given.to(tensor.dtype)
+            if not bool(torch.isfinite(fitting[name]).all()):
+                raise WeightsError(f'{name} holds values that are not finite in {tensor.dtype}')
+        self.load_state_dict(fitting)
 
     def save(self, path: str | Path, **metadata: str) -> None:
         """

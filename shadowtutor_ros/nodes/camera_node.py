@@ -16,7 +16,7 @@ from shadowtutor_ros.nodes.parameters import CAMERA, Parameters
 from shadowtutor_ros.nodes.running import Finished, overridable, qos, run
 
 #: Seconds that lock-step waits for a mask before it publishes the frame again: longer than a
-#: student may wait for an update.
+#: student waits for an update with the default update_timeout.
 PATIENCE = 30.0
 
 
@@ -40,8 +40,7 @@ class CameraNode(Node):
         self.parameters = Parameters(self, CAMERA)
         self._source = open_source(
             self.parameters['source'], (self.parameters['width'], self.parameters['height']),
-            self.parameters['frames'], self.parameters['scene.seed'],
-            self.parameters['scene.look'])
+            seed=self.parameters['scene.seed'], look=self.parameters['scene.look'])
         options = {'qos_profile': qos(), 'qos_overriding_options': overridable()}
         self._image = self.create_publisher(Image, 'image', **options)
         self._compressed = self.create_publisher(CompressedImage, 'image/compressed', **options)
@@ -98,9 +97,9 @@ class CameraNode(Node):
                     if self._closed.wait(max(0.0, due - time.monotonic())):
                         return
                     self._publish(frame, self.get_clock().now())
-                if self._closed.is_set():
-                    return
                 index += 1
+                if self._closed.is_set() or index == self.parameters['frames']:
+                    return
             if not self.parameters['loop']:
                 return
 

@@ -6,7 +6,7 @@ from shadowtutor_ros.msg import TutorStatus
 
 _STATES = {
     TutorStatus.STATE_WAITING_FOR_IMAGES: (DiagnosticStatus.ERROR, 'no images'),
-    TutorStatus.STATE_WAITING_FOR_TEACHER: (DiagnosticStatus.WARN, 'no teacher has answered yet'),
+    TutorStatus.STATE_WAITING_FOR_TEACHER: (DiagnosticStatus.WARN, 'no teacher'),
     TutorStatus.STATE_TUTORED: (DiagnosticStatus.OK, 'tutored'),
     TutorStatus.STATE_UPDATE_OVERDUE: (DiagnosticStatus.WARN, 'the last update is overdue'),
 }

@@ -8,6 +8,8 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from shadowtutor_ros.models.student import MIN_SIDE
+
 try:
     from cv_bridge import CvBridge
 except ImportError:  # not on PyPI; rosbags-image is
@@ -44,9 +46,10 @@ def to_bgr(message: Image | CompressedImage) -> np.ndarray:
                 'cannot be decoded: publish JPEG or PNG')
         return frame
     height, width, step = message.height, message.width, message.step
-    if min(height, width) < 16:
+    if min(height, width) < MIN_SIDE:
         raise ImageMessageError(
-            f'an image of {width}x{height} pixels is too small: expected 16x16 at least')
+            f'an image of {width}x{height} pixels is too small: expected {MIN_SIDE}x{MIN_SIDE} at '
+            'least')
     if len(message.data) != height * step:
         raise ImageMessageError(
             f'an image of {height} rows of {step} bytes has {len(message.data)} bytes: '

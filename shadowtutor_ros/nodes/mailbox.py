@@ -22,15 +22,10 @@ class Mailbox(Generic[T]):
             self._condition.notify()
             return replaced
 
-    def get(self, timeout: float | None = None) -> T | None:
-        """
-        Take the item out, waiting for one.
-
-        :param timeout: in seconds; None waits until the mailbox is closed.
-        :returns: None when the time is up or the mailbox closed.
-        """
+    def get(self) -> T | None:
+        """Take the item out, waiting for one; None once the mailbox is closed."""
         with self._condition:
-            self._condition.wait_for(lambda: self._item is not None or self._closed, timeout)
+            self._condition.wait_for(lambda: self._item is not None or self._closed)
             item, self._item = self._item, None
             return None if self._closed else item
 

@@ -20,7 +20,8 @@ def key_frame_to_message(
     Encode a key frame.
 
     :param header: of the camera image.
-    :param image_format, quality, max_width: see :func:`~shadowtutor_ros.wire.encode_image`.
+    :param image_format, quality, max_width: see
+        :func:`~shadowtutor_ros.wire.key_frame.encode_image`.
     """
     image_format, data = encode_image(key_frame.frame, image_format, quality, max_width)
     return KeyFrameMessage(

@@ -67,6 +67,10 @@ _CLIENT, _SERVER = ClientSettings(), ServerSettings()
 _DEVICE = Parameter(
     'device', 'auto', "where PyTorch computes: 'cpu', 'cuda', 'cuda:1', or 'auto' for CUDA where "
     'there is one', read_only=True)
+_THREADS = Parameter(
+    'threads', 0, 'that PyTorch computes with on the CPU; 0: its own choice, one a core. Where '
+    'nodes share a computer give each of them fewer, or they hinder one another', (0, 256),
+    read_only=True)
 _WEIGHTS = Parameter(
     'weights', '', 'weights of the student to begin with, a .safetensors or .pth file; empty: '
     'those that the package ships. The same on the robot and on the workstation', read_only=True)
@@ -96,6 +100,7 @@ STUDENT = (
         'inference.width', 0, 'wider frames are reduced to this width for inference, in pixels; '
         '0: never', (0, 7680)),
     _DEVICE,
+    _THREADS,
     _WEIGHTS,
     Parameter('overlay_opacity', 0.5, 'of the colours on segmentation/overlay', (0.0, 1.0)),
     Parameter('status_period', 1.0, 'seconds between messages on ~/status', (0.1, 60.0), (), True),
@@ -123,6 +128,7 @@ TEACHER = (
         'teacher_weights', 'DEFAULT', "a file of weights; 'DEFAULT': torchvision's download",
         read_only=True),
     _DEVICE,
+    _THREADS,
     _WEIGHTS,
     Parameter(
         'robots', [''], 'namespaces of the robots whose key frames are answered, such as '
@@ -269,8 +275,8 @@ def as_markdown() -> str:
     lines = [f'<!-- {_ORIGIN} -->', '', '# Parameters', '']
     lines += textwrap.wrap(
         'Those not marked *fixed* can be changed while the node runs, with `ros2 param set`. '
-        'Besides these, the quality of service of every topic can be overridden with the standard '
-        '`qos_overrides` parameters.', 99)
+        'Besides these, the quality of service of the topics in the tables of the README can be '
+        'overridden with the standard `qos_overrides` parameters.', 99)
     for name, table in TABLES.items():
         lines += ['', f'## {name}_node', '']
         lines += ['| parameter | default | what it is |', '|---|---|---|']

@@ -1,12 +1,13 @@
 """What the nodes share: how they start and end, and their quality of service."""
 
 from pathlib import Path
+import signal
 import sys
 from typing import Callable
 
 import rclpy
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -41,20 +42,32 @@ def run(make_node: Callable[[], Node], args: list[str] | None) -> int:
     :param args: of the command line.
     :returns: the exit status.
     """
-    rclpy.init(args=args)
-    node = None
+    node, initialized = None, False
     try:
+        rclpy.init(args=args)
+        initialized = True
         node = make_node()
-        rclpy.spin(node)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        # Not rclpy.spin(), which misses a signal now and then where nothing else wakes it.
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=1.0)
     except (KeyboardInterrupt, ExternalShutdownException, Finished):
         pass
-    except (ValueError, OSError) as error:
-        if node is not None:
+    except (ValueError, OSError, RuntimeError) as error:
+        # rclpy's own errors are RuntimeErrors; a Ctrl-C while the node is made looks like one.
+        interrupted = initialized and not rclpy.ok()
+        if node is not None and not interrupted:
             raise
-        print(f'{Path(sys.argv[0]).name}: {error}', file=sys.stderr)
-        return 1
+        if not interrupted:
+            print(f'{Path(sys.argv[0]).name}: {str(error).strip()}', file=sys.stderr)
+            return 1
     finally:
+        # Ctrl-C reaches a launched node twice, from the terminal and from ros2 launch; the second
+        # must not break off the end.
+        signal.signal(signal.SIGINT, lambda number, frame: None)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return getattr(node, 'exit_status', 0)

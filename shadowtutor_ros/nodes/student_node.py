@@ -16,8 +16,8 @@ from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
 from shadowtutor_ros.labels import colorize, overlay
-from shadowtutor_ros.models.inference import choose_device, InferenceEngine
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.inference import choose_device, InferenceEngine, use_threads
+from shadowtutor_ros.models.student import MIN_SIDE, Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
@@ -29,6 +29,9 @@ from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
 from shadowtutor_ros.nodes.running import overridable, qos, run, seconds
 from shadowtutor_ros.wire.key_frame import KeyFrame
 from shadowtutor_ros.wire.weight_update import UpdateRejected
+
+#: Seconds after which a key frame that could not be delivered is of no use any more.
+KEY_FRAME_LIFESPAN = 10.0
 
 #: Seconds without an image after which the node says what it waits for, and says it again.
 SILENCE = 5.0
@@ -46,16 +49,20 @@ class StudentNode(Node):
         super().__init__('student', **kwargs)
         # First what destroy_node needs, should anything below fail.
         self._frames: Mailbox[tuple[Image | CompressedImage, float]] = Mailbox()
-        self._updates: deque[WeightUpdateMessage] = deque(maxlen=8)
+        self._updates: deque[tuple[WeightUpdateMessage, float]] = deque(maxlen=8)
         self._update_came = threading.Condition()
         self._key_frames: Mailbox[tuple[KeyFrame, Header]] = Mailbox()
         self._threads: list[threading.Thread] = []
+        self.client: Client | None = None
 
         self.settings = ClientSettings()
         self.parameters = Parameters(self, STUDENT, _fault, self._apply)
+        use_threads(self.parameters['threads'])
         self._student = Student.load(self.parameters['weights'])
         self._device = choose_device(self.parameters['device'])
         self._begin_session()
+        #: The session, its masks and the time at the last status.
+        self._last_status = self.client, 0, time.monotonic()
         self._reset = threading.Event()
         self._header = Header()
         self._last_image = time.monotonic()
@@ -69,12 +76,10 @@ class StudentNode(Node):
         self._overlay = self.create_publisher(Image, 'segmentation/overlay', **publish)
         self._status = self.create_publisher(TutorStatus, '~/status', **publish)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
-        # A key frame that could not be delivered while its update would be in time is stale.
         self._key_frame = self.create_publisher(
-            KeyFrameMessage, 'key_frames',
-            qos(lifespan=seconds(self.parameters['update_timeout'])),
+            KeyFrameMessage, 'key_frames', qos(lifespan=seconds(KEY_FRAME_LIFESPAN)),
             qos_overriding_options=overridable())
-        self.create_subscription(
+        self._weight_updates = self.create_subscription(
             WeightUpdateMessage, 'weight_updates', self._on_update, **publish)
         compressed = self.parameters['image_transport'] == 'compressed'
         self._images = self.create_subscription(
@@ -102,7 +107,6 @@ class StudentNode(Node):
             self._send, self.settings)
         self._images_received = self._images_dropped = 0
         self._bytes_up = self._bytes_down = 0
-        self._masks_before, self._status_before = 0, time.monotonic()
 
     def destroy_node(self) -> None:
         """Stop the threads and destroy the node."""
@@ -119,7 +123,7 @@ class StudentNode(Node):
     def _apply(self, values: dict) -> None:
         for name in ('min_stride', 'max_stride', 'late_update', 'update_timeout'):
             setattr(self.settings, name, values[name])
-        if hasattr(self, 'client'):
+        if self.client is not None:
             self.client.engine.width = values['inference.width']
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -130,7 +134,7 @@ class StudentNode(Node):
 
     def _on_update(self, message: WeightUpdateMessage) -> None:
         with self._update_came:
-            self._updates.append(message)
+            self._updates.append((message, time.monotonic()))
             self._update_came.notify()
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -148,7 +152,7 @@ class StudentNode(Node):
         status = TutorStatus(header=Header(stamp=self.get_clock().now().to_msg()))
         if silent >= SILENCE or not counters.frames:
             status.state = TutorStatus.STATE_WAITING_FOR_IMAGES
-        elif not counters.updates_applied:
+        elif not client.connected or not counters.updates_applied:
             status.state = TutorStatus.STATE_WAITING_FOR_TEACHER
         elif client.overdue:
             status.state = TutorStatus.STATE_UPDATE_OVERDUE
@@ -172,9 +176,10 @@ class StudentNode(Node):
         for field in ('metric_before', 'metric_after', 'teacher_seconds', 'training_seconds'):
             setattr(status, field, getattr(update, field) if update else math.nan)
         status.steps = update.steps if update else 0
-        status.mask_rate = (
-            (counters.frames - self._masks_before) / (now - self._status_before))
-        self._masks_before, self._status_before = counters.frames, now
+        last_client, masks, last_time = self._last_status
+        masks = counters.frames - (masks if last_client is client else 0)
+        status.mask_rate = masks / (now - last_time)
+        self._last_status = client, counters.frames, now
         status.inference_seconds = _drain_median(self._inference_times)
         status.latency_seconds = _drain_median(self._latencies)
         status.round_trip_seconds = math.nan if client.round_trip is None else client.round_trip
@@ -194,27 +199,28 @@ class StudentNode(Node):
             f"{'CompressedImage' if topic.endswith('/compressed') else 'Image'}); "
             + (f"published there by {', '.join(offers)}; if they are large, they may be lost: try "
                f'-p qos_overrides.{topic}.subscription.reliability:=reliable' if offers else
-               'nobody publishes there: start the camera, or remap the topic with '
-               f'--ros-args -r {topic}:=/your/camera/topic'),
+               'nobody publishes there: start the camera, or remap the topic with --ros-args -r '
+               f"{'image/compressed' if topic.endswith('/compressed') else 'image'}:=/its/topic"),
             throttle_duration_sec=10.0)
 
     # --- the inference thread --------------------------------------------------------------------
 
     def _infer_frames(self) -> None:
         while not self._frames.closed:
-            self._wait_for_update()
-            item = self._frames.get()
-            if item is None:
-                return
-            if self._reset.is_set():
-                self._reset.clear()
-                self._begin_session()
-                self.get_logger().info(f'session {self.client.session_id}: begun by a reset')
             try:
+                self._wait_for_update()
+                if (item := self._frames.get()) is None:
+                    return
+                if self._reset.is_set():
+                    self._reset.clear()
+                    self._begin_session()
+                    self.get_logger().info(f'session {self.client.session_id}: begun by a reset')
                 self._infer(*item)
             except ImageMessageError as error:
-                self._say_once(str(error))
+                self._say_once('image', str(error))
             except Exception as error:  # a frame that fails must not end the masks
+                if not self.context.ok():
+                    return
                 self.get_logger().error(
                     f'a frame could not be processed: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
@@ -235,24 +241,27 @@ class StudentNode(Node):
 
     def _apply_updates(self) -> None:
         while self._updates:
-            message = self._updates.popleft()
+            message, arrival = self._updates.popleft()
             self._bytes_down += len(message.blob)
             try:
                 update = update_from_message(message)
             except UpdateRejected as rejected:
                 self.client.counters.reject(rejected)
-                self._say_once(f'a weight update could not be read: {rejected}')
+                self._say_once(rejected.reason, f'a weight update could not be read: {rejected}')
                 continue
             try:
-                self.client.on_update(update, time.monotonic())
+                self.client.on_update(update, arrival)
             except UpdateRejected as rejected:
-                self._say_once(f'a weight update was not applied: {rejected}')
+                self._say_once(rejected.reason, f'a weight update was not applied: {rejected}')
 
     def _infer(self, message: Image | CompressedImage, arrival: float) -> None:
         frame = to_bgr(message)
         self._apply_updates()
         self._header = message.header
-        self.client.connected = self._key_frame.get_subscription_count() > 0
+        # A recorder of key frames is no teacher; who publishes updates is.
+        self.client.connected = bool(
+            self._key_frame.get_subscription_count()
+            and self.count_publishers(self._weight_updates.topic_name))
         begin = time.monotonic()
         mask = self.client.on_frame(frame, begin)
         end = time.monotonic()
@@ -283,14 +292,15 @@ class StudentNode(Node):
                 self._bytes_up += len(message.image.data)
                 self._key_frame.publish(message)
             except Exception as error:  # one that fails counts as lost, after its time-out
+                if not self.context.ok():
+                    return
                 self.get_logger().error(
                     f'a key frame could not be sent: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
 
-    def _say_once(self, text: str) -> None:
-        if text not in self._said:
-            if len(self._said) < 1000:
-                self._said.add(text)
+    def _say_once(self, kind: str, text: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
             self.get_logger().warning(f'{text} (said once)')
 
 
@@ -298,6 +308,9 @@ def _fault(values: dict) -> str | None:
     if values['min_stride'] > values['max_stride']:
         return (f"min_stride {values['min_stride']} is above max_stride {values['max_stride']}: "
                 'change both at once, or the other first')
+    for name in ('inference.width', 'key_frame.max_width'):
+        if 0 < values[name] < MIN_SIDE:
+            return f'{name} is {values[name]}: expected 0, or {MIN_SIDE} at least'
     return None
 
 

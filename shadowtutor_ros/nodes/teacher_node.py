@@ -4,11 +4,12 @@ from dataclasses import fields
 import threading
 import time
 
+from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
-from shadowtutor_ros.models.inference import choose_device
+from shadowtutor_ros.models.inference import choose_device, use_threads
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
@@ -36,6 +37,10 @@ class Robot:
         self.waiting: tuple[KeyFrameMessage, float] | None = None
 
 
+class _Closing(Exception):
+    """The node ends while a key frame is answered."""
+
+
 class TeacherNode(Node):
     """
     Answers key frames, one at a time and the robots in turn; each robot's newest one waits.
@@ -56,6 +61,7 @@ class TeacherNode(Node):
         names = self.parameters['robots']
         if len(set(names)) != len(names) or not names:
             raise ParameterError(f'robots is {names}: expected one namespace or more, each once')
+        use_threads(self.parameters['threads'])
         device = choose_device(self.parameters['device'])
         student = Student.load(self.parameters['weights'])
         self.get_logger().info(f"loading the teacher {self.parameters['teacher']} on {device}")
@@ -66,8 +72,14 @@ class TeacherNode(Node):
         for name in names:
             prefix = f'{name}/' if name else ''
             server = Server(student, teacher, self.settings, time.perf_counter, device)
-            robot = Robot(name, server, self.create_publisher(
-                WeightUpdateMessage, f'{prefix}weight_updates', **options))
+            try:
+                updates = self.create_publisher(
+                    WeightUpdateMessage, f'{prefix}weight_updates', **options)
+            except NameValidationException as error:
+                raise ParameterError(
+                    f"robots holds '{name}', which is no namespace such as /robot1 "
+                    f"({' '.join(str(error).split())})") from None
+            robot = Robot(name, server, updates)
             self._robots.append(robot)
             subscription = self.create_subscription(
                 KeyFrameMessage, f'{prefix}key_frames',
@@ -108,10 +120,17 @@ class TeacherNode(Node):
             (message, arrival), robot.waiting = robot.waiting, None
             return robot, message, arrival
 
+    def _go_on(self) -> None:
+        """Break training off when the node ends."""
+        if self._closed or not self.context.ok():
+            raise _Closing
+
     def _answer_key_frames(self) -> None:
         while (item := self._next()) is not None:
             try:
                 self._answer(*item)
+            except _Closing:
+                return
             except (KeyFrameError, ValueError) as error:
                 self.get_logger().error(
                     f'a key frame was not answered: {error}', throttle_duration_sec=5.0)
@@ -121,7 +140,8 @@ class TeacherNode(Node):
                     throttle_duration_sec=5.0)
 
     def _answer(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
-        update = robot.server.on_key_frame(key_frame_from_message(message))
+        update = robot.server.on_key_frame(key_frame_from_message(message), self._go_on)
+        self._go_on()
         total = time.perf_counter() - arrival
         robot.updates.publish(update_to_message(update, message.header, total))
         self.get_logger().info(

@@ -8,11 +8,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from shadowtutor_ros.models.student import MIN_SIDE
+
 #: How the image of a key frame can be coded.
 FORMATS = ('jpeg', 'webp', 'png', 'raw')
 
-#: Larger frames from the network are refused before memory is taken for them (8K UHD).
-MAX_PIXELS = 7680 * 4320
+#: Larger frames from the network are refused before memory is taken for them (4K UHD): to train
+#: on one takes some GB.
+MAX_PIXELS = 3840 * 2160
 
 
 class KeyFrameError(ValueError):
@@ -115,5 +118,6 @@ def _check_size(height: int, width: int) -> None:
         raise KeyFrameError(
             f'a key frame of {height}x{width} pixels is larger than the limit of {MAX_PIXELS}: '
             "lower the student's parameter key_frame.max_width")
-    if min(height, width) < 16:
-        raise KeyFrameError(f'a key frame of {height}x{width} pixels is too small: 16x16 at least')
+    if min(height, width) < MIN_SIDE:
+        raise KeyFrameError(
+            f'a key frame of {height}x{width} pixels is too small: {MIN_SIDE}x{MIN_SIDE} at least')

@@ -270,8 +270,6 @@ def test_a_new_scope_and_encoding_take_effect(make_server, student, pictures, se
         assert set(scopes(updates)) == {Scope.PARTIAL if scope == 'partial' else Scope.FULL}
 
 
-@pytest.mark.xfail(
-    strict=True, reason='the scope is read again after training: it sends less than it trained')
 def test_a_scope_changed_during_training_waits_for_the_next_key_frame(
         make_server, student, pictures, settings):
     settings.scope = 'full'
@@ -280,8 +278,6 @@ def test_a_scope_changed_during_training_waits_for_the_next_key_frame(
     assert update.scope == Scope.FULL
 
 
-@pytest.mark.xfail(
-    strict=True, reason='the threshold is read again after training, not the one trained against')
 def test_the_answer_says_the_threshold_that_it_was_trained_against(
         make_server, student, pictures, settings):
     settings.max_updates = 1

@@ -18,7 +18,7 @@ from shadowtutor_ros.nodes.images import to_bgr, to_message
 def folder(tmp_path):
     """Return a folder of four images, each of one grey level."""
     for index in range(4):
-        cv2.imwrite(str(tmp_path / f'{index}.png'), np.full((32, 48, 3), 50 * index, np.uint8))
+        cv2.imwrite(str(tmp_path / f'{index}.png'), np.full((40, 48, 3), 50 * index, np.uint8))
     return str(tmp_path)
 
 
@@ -42,7 +42,7 @@ def test_lock_step_waits_for_each_mask(ros, folder):
     images = []
     ros.probe.create_subscription(Image, 'image', images.append, 10)
     camera = ros.start(CameraNode, source=folder, rate=0.0)
-    mask = np.zeros((32, 48), np.uint8)
+    mask = np.zeros((40, 48), np.uint8)
     for count in range(1, 5):
         wait_for(lambda: len(images) == count)
         time.sleep(0.1)

@@ -112,9 +112,13 @@ def test_without_a_teacher_no_key_frame_is_sent_and_masks_go_on(ros, weights, fr
     masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
     play(images, masks, [frame] * 5)
     assert node.client.counters.key_frames_sent == 0
+    # Somebody who only listens is no teacher.
     key_frames = ros.collect(KeyFrame, 'key_frames')
     wait_for(lambda: node.count_subscribers('key_frames'))
     play(images, masks, [frame] * 2, sec=5)
+    assert node.client.counters.key_frames_sent == 0
+    ros.publisher(WeightUpdate, 'weight_updates')
+    play(images, masks, [frame] * 2, sec=7)
     assert wait_for(lambda: key_frames)[0].key_frame_number == 1
 
 
@@ -197,6 +201,7 @@ def test_wait_is_bounded(ros, weights, frame):
     node = start(ros, weights, late_update='wait', min_stride=1, update_timeout=0.5)
     masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
     ros.collect(KeyFrame, 'key_frames')
+    ros.publisher(WeightUpdate, 'weight_updates')
     wait_for(lambda: node.count_subscribers('key_frames'))
     play(images, masks, [frame] * 3)
     assert node.client.counters.updates_lost >= 1
@@ -241,6 +246,7 @@ def test_parameters_change_together_at_run_time(ros, weights):
     assert (node.settings.min_stride, node.settings.max_stride) == (100, 200)
     assert not change(late_update='never').successful
     assert not change(key_frame__quality=101).successful
+    assert not change(key_frame__max_width=20).successful
     assert not change(min_stride=8.0).successful
     assert not change(weights='other.pth').successful
     assert change(inference__width=48).successful and node.client.engine.width == 48

@@ -1,0 +1,248 @@
+"""
+The system on a virtual clock over a modelled network.
+
+The same :class:`Client` and :class:`Server` that the nodes drive run here on real frames; only
+time is made up: what an inference, a training step, the teacher and the network take is given.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Callable, Iterable
+
+import numpy as np
+
+from shadowtutor_ros.algorithms import analytic_model
+from shadowtutor_ros.algorithms.analytic_model import Bounds, Costs
+from shadowtutor_ros.algorithms.client import Client, ClientSettings
+from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.evaluation.profile import Profile
+from shadowtutor_ros.labels import NUM_CLASSES
+from shadowtutor_ros.metrics import mean_iou, mean_iou_present
+from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
+from shadowtutor_ros.wire.key_frame import decode_image, encode_image, KeyFrame
+from shadowtutor_ros.wire.weight_update import UpdateRejected, WeightUpdate
+
+#: The student alone; every frame to the teacher; distillation of everything, of the back end.
+METHODS = ('wild', 'naive', 'full', 'partial')
+
+
+@dataclass(frozen=True)
+class Method:
+    """
+    What is simulated.
+
+    :ivar name: one of :data:`METHODS`.
+    :ivar update_delay: frames after its key frame at which an update takes effect; None: when it
+        arrives over the network of the profile.
+    :ivar client: of the robot.
+    :ivar server: of the workstation; the method decides the scope.
+    :ivar image_format, quality, max_width: how key frames are coded.
+    """
+
+    name: str
+    update_delay: int | None = None
+    client: ClientSettings = field(default_factory=ClientSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    image_format: str = 'jpeg'
+    quality: int = 90
+    max_width: int = 0
+
+    @property
+    def label(self) -> str:
+        """Its name with the delay, such as 'partial-8', as the paper's P-8."""
+        return self.name if self.update_delay is None else f'{self.name}-{self.update_delay}'
+
+
+@dataclass
+class KeyFrameRecord:
+    """One key frame: its index, and what came of it."""
+
+    frame: int
+    metric_before: float
+    metric_after: float
+    steps: int
+    bytes_up: int
+    bytes_down: int
+    lost: bool = False
+    next_stride: int | None = None
+
+
+@dataclass
+class Run:
+    """
+    What a simulated run gave.
+
+    :ivar frames: frames in all.
+    :ivar seconds: on the virtual clock.
+    :ivar miou: mean over the frames, over classes whose union is not empty.
+    :ivar miou_present: mean over the frames, over classes in the teacher's label.
+    :ivar key_frames: each of them.
+    :ivar throughput_bounds: frames a second, of the analytic model; None where it has none.
+    :ivar traffic_bounds: bit/s, likewise.
+    """
+
+    frames: int = 0
+    seconds: float = 0.0
+    miou: float = 0.0
+    miou_present: float = 0.0
+    key_frames: list[KeyFrameRecord] = field(default_factory=list)
+    throughput_bounds: Bounds | None = None
+    traffic_bounds: Bounds | None = None
+
+
+class _CachedTeacher:
+    """Answers for the frame at hand: with its known label, or by asking where it was changed."""
+
+    def __init__(self, teacher: Teacher | None):
+        self._teacher = teacher
+        self.known: TeacherPrediction | None = None
+
+    def __call__(self, frame: np.ndarray) -> TeacherPrediction:
+        return self.known if self._teacher is None else self._teacher(frame)
+
+
+class Simulation:
+    """
+    One method on one video.
+
+    :param method: what is simulated.
+    :param student: the weights to begin with.
+    :param profile: what things take on the virtual clock.
+    :param teacher: labels key frames as the codec delivers them; None takes the labels of the
+        original frames, which is the same where key frames are raw.
+    :param device: of PyTorch.
+    """
+
+    def __init__(
+            self, method: Method, student: Student, profile: Profile,
+            teacher: Teacher | None = None, device: str = 'cpu'):
+        if method.name not in METHODS:
+            raise ValueError(
+                f"method '{method.name}' is unknown: choose from {', '.join(METHODS)}")
+        self._method = method
+        self._profile = profile
+        self._now = 0.0
+        self._teacher = _CachedTeacher(teacher)
+        scope = 'full' if method.name == 'full' else 'partial'
+        settings = replace(method.server, scope=scope)
+        # The server's own clock is not asked: what it does is timed by the profile.
+        self._server = Server(student, self._teacher, settings, lambda: 0.0, device)
+        self.client = Client(
+            InferenceEngine(student, device=device), self._on_key_frame, method.client,
+            session_id=1)
+        self.client.connected = method.name != 'wild'
+        self._frame = 0
+        self._server_free = 0.0
+        self._in_flight: tuple[float, WeightUpdate] | None = None
+        self._loss = np.random.default_rng(0)
+        self.key_frames: list[KeyFrameRecord] = []
+
+    def run(
+            self, frames: Iterable[np.ndarray], labels: Iterable[TeacherPrediction],
+            on_frame: Callable[[int, np.ndarray], None] = lambda index, mask: None) -> Run:
+        """
+        Simulate.
+
+        :param frames: H×W×3 uint8, BGR.
+        :param labels: what the teacher says of each.
+        :param on_frame: is handed each frame's index and mask.
+        """
+        run = Run()
+        miou, present = [], []
+        for index, (frame, label) in enumerate(zip(frames, labels)):
+            self._frame, self._teacher.known = index, label
+            if self._method.name == 'naive':
+                mask = self._offload(frame, label)
+            else:
+                mask = self._step(frame)
+            miou.append(mean_iou(mask, label.label, NUM_CLASSES))
+            present.append(mean_iou_present(mask, label.label, NUM_CLASSES))
+            on_frame(index, mask)
+        run.frames, run.seconds = len(miou), self._now
+        run.miou, run.miou_present = float(np.mean(miou)), float(np.nanmean(present))
+        run.key_frames = self.key_frames
+        if self._method.name in ('partial', 'full') and self._method.update_delay is None:
+            self._bound(run)
+        return run
+
+    def _offload(self, frame: np.ndarray, label: TeacherPrediction) -> np.ndarray:
+        """Send a frame to the teacher and wait for its label: naive offloading."""
+        sent = len(self._encode(frame)[1])
+        # The label comes back as PNG, which is what a robot would be sent.
+        received = len(encode_image(label.label, 'png')[1])
+        link = self._profile.link
+        self._now += link.time_up(sent) + self._profile.t_ti + link.time_down(received)
+        self.key_frames.append(KeyFrameRecord(self._frame, 1.0, 1.0, 0, sent, received))
+        return label.label
+
+    def _step(self, frame: np.ndarray) -> np.ndarray:
+        """Do as the student node's inference thread does with a frame."""
+        self._deliver()
+        until = self.client.wait_until()
+        if until is not None:
+            arrival = self._in_flight[0] if self._in_flight else np.inf
+            self._now = max(self._now, min(arrival, until))
+            self._deliver()
+        mask = self.client.on_frame(frame, self._now)
+        self._now += self._profile.t_si
+        return mask
+
+    def _deliver(self) -> None:
+        """Hand an update that has arrived to the client."""
+        if self._in_flight is None or self._in_flight[0] > self._arrival_clock():
+            return
+        update, self._in_flight = self._in_flight[1], None
+        try:
+            self.client.on_update(update, self._now)
+        except UpdateRejected:
+            return
+        self.key_frames[-1].next_stride = self.client.stride
+
+    def _arrival_clock(self) -> float:
+        """Return the time that arrivals are told in: frames where the delay is in frames."""
+        return self._now if self._method.update_delay is None else self._frame
+
+    def _encode(self, frame: np.ndarray) -> tuple[str, np.ndarray]:
+        return encode_image(
+            frame, self._method.image_format, self._method.quality, self._method.max_width)
+
+    def _on_key_frame(self, key_frame: KeyFrame) -> None:
+        """Do as the network and the teacher node do with a key frame."""
+        image_format, data = self._encode(key_frame.frame)
+        link = self._profile.link
+        if self._loss.random() < link.loss:
+            self.key_frames.append(KeyFrameRecord(
+                self._frame, np.nan, np.nan, 0, len(data), 0, lost=True))
+            return
+        update = self._server.on_key_frame(
+            replace(key_frame, frame=decode_image(image_format, data)))
+        record = KeyFrameRecord(
+            self._frame, update.metric_before, update.metric_after, update.steps, len(data),
+            len(update.tensors.blob), lost=self._loss.random() < link.loss)
+        self.key_frames.append(record)
+        if record.lost:
+            return
+        begin = max(self._now + link.time_up(len(data)), self._server_free)
+        self._server_free = begin + self._profile.t_ti + update.steps * self._profile.t_sd
+        arrival = self._server_free + link.time_down(record.bytes_down)
+        if self._method.update_delay is not None:
+            arrival = self._frame + self._method.update_delay
+        self._in_flight = arrival, update
+
+    def _bound(self, run: Run) -> None:
+        """Add the bounds of the analytic model, for the cheapest and the dearest key frame."""
+        profile, link = self._profile, self._profile.link
+        settings, strides = self._server.settings, self._method.client
+        costs = [Costs(
+            profile.t_si, profile.t_sd, profile.t_ti,
+            link.time_up(record.bytes_up) + link.time_down(record.bytes_down),
+            record.bytes_up + record.bytes_down) for record in run.key_frames]
+        options = {'min_stride': strides.min_stride, 'max_stride': strides.max_stride,
+                   'max_updates': settings.max_updates}
+        throughput = [analytic_model.throughput_bounds(cost, **options) for cost in costs]
+        traffic = [analytic_model.traffic_bounds(cost, **options) for cost in costs]
+        run.throughput_bounds = Bounds(
+            min(bounds.lower for bounds in throughput), max(bounds.upper for bounds in throughput))
+        run.traffic_bounds = Bounds(
+            min(bounds.lower for bounds in traffic), max(bounds.upper for bounds in traffic))
