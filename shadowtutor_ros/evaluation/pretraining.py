@@ -52,7 +52,7 @@ class SceneDataset(Dataset):
 
     def __init__(
             self, looks: list[str], seeds: range, frames: int, size: tuple[int, int],
-            length: int = 600):
+            length: int = 1200):
         self._samples = []
         for look in looks:
             for seed in seeds:

@@ -40,13 +40,13 @@ class District(NamedTuple):
 # camera goes on, so that it needs the next one.
 DISTRICTS = (
     District('old town', ((168, 148, 128), (128, 110, 96)), (112, 106, 102), False,
-             far=('person',), left=('car',), right=('bicycle',)),
+             left=('car',), near=('person',)),
     District('avenue', ((166, 166, 164), (132, 134, 136)), (84, 86, 92), False,
-             left=('bus', 'truck'), right=('car',), near=('person',)),
+             left=('bus', 'truck'), right=('bicycle',)),
     District('park', ((110, 148, 74), (84, 122, 58)), (172, 150, 118), True,
-             left=('horse',), near=('dog',), air=('flier',)),
+             left=('horse',), near=('dog', 'bird')),
     District('zoo', ((196, 172, 130), (164, 140, 102)), (150, 116, 88), True,
-             left=('giraffe',), right=('elephant',), near=('bird',)))
+             left=('giraffe',), right=('elephant',), air=('flier',)))
 DISTRICT = 9.0
 LOOP = DISTRICT * len(DISTRICTS)
 
