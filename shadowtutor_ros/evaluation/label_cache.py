@@ -4,6 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 from typing import Callable, Iterable
+import zipfile
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def label_video(
         with np.load(path, allow_pickle=False) as saved:
             splits = np.split(saved['boxes'], np.cumsum(saved['box_counts'])[:-1])
             labels = list(map(TeacherPrediction, saved['labels'], splits))
-    except (OSError, ValueError, KeyError):  # not there, or cut short
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not there, or cut short
         pass
     else:
         on_label(len(labels))

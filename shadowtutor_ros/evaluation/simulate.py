@@ -56,9 +56,10 @@ class Method:
 
 @dataclass
 class KeyFrameRecord:
-    """One key frame: its index, and what came of it."""
+    """One key frame: its index, when it was sent (virtual seconds), and what came of it."""
 
     frame: int
+    seconds: float
     metric_before: float
     metric_after: float
     steps: int
@@ -89,6 +90,19 @@ class Run:
     key_frames: list[KeyFrameRecord] = field(default_factory=list)
     throughput_bounds: Bounds | None = None
     traffic_bounds: Bounds | None = None
+
+    @property
+    def cycle_throughput(self) -> float:
+        """Frames a second from the first key frame to the last: what the bounds are for."""
+        last = self.key_frames[-1]
+        return last.frame / last.seconds if last.seconds else float('nan')
+
+    @property
+    def cycle_traffic(self) -> float:
+        """Bit/s, likewise."""
+        *cycles, last = self.key_frames
+        sent = sum(record.bytes_up + record.bytes_down for record in cycles)
+        return 8 * sent / last.seconds if last.seconds else float('nan')
 
 
 class _CachedTeacher:
@@ -173,7 +187,7 @@ class Simulation:
         received = len(encode_image(label.label, 'png')[1])
         link = self._profile.link
         self._now += link.time_up(sent) + self._profile.t_ti + link.time_down(received)
-        self.key_frames.append(KeyFrameRecord(self._frame, 1.0, 1.0, 0, sent, received))
+        self.key_frames.append(KeyFrameRecord(self._frame, self._now, 1.0, 1.0, 0, sent, received))
         return label.label
 
     def _step(self, frame: np.ndarray) -> np.ndarray:
@@ -213,13 +227,13 @@ class Simulation:
         link = self._profile.link
         if self._loss.random() < link.loss:
             self.key_frames.append(KeyFrameRecord(
-                self._frame, np.nan, np.nan, 0, len(data), 0, lost=True))
+                self._frame, self._now, np.nan, np.nan, 0, len(data), 0, lost=True))
             return
         update = self._server.on_key_frame(
             replace(key_frame, frame=decode_image(image_format, data)))
         record = KeyFrameRecord(
-            self._frame, update.metric_before, update.metric_after, update.steps, len(data),
-            len(update.tensors.blob), lost=self._loss.random() < link.loss)
+            self._frame, self._now, update.metric_before, update.metric_after, update.steps,
+            len(data), len(update.tensors.blob), lost=self._loss.random() < link.loss)
         self.key_frames.append(record)
         if record.lost:
             return
