@@ -1,5 +1,7 @@
 """Launch camera, student and teacher on one machine; by default with the built-in scene."""
 
+import os
+
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction,
@@ -48,6 +50,10 @@ def generate_launch_description():
             'teacher', default_value='',
             description="A torchvision network, the path of an ONNX file, 'scene', or "
             "'package.module:Class'; empty: 'scene' for the scene, else as in params_file."),
+        DeclareLaunchArgument(
+            'threads', default_value=str(max(1, (os.cpu_count() or 2) // 2)),
+            description='Threads that PyTorch computes with on the CPU, for the student and for '
+            'the teacher each; half of the cores by default.'),
         DeclareLaunchArgument(
             'rviz', default_value='false',
             description="'true' shows camera, colour mask and overlay in rviz2; the demo ends "

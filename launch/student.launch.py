@@ -13,7 +13,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 # Arguments that are parameters of the node too: where given, they override the parameter file.
-PARAMETERS = {'image_transport': str, 'weights': str, 'use_sim_time': bool}
+PARAMETERS = {'image_transport': str, 'threads': int, 'weights': str, 'use_sim_time': bool}
 
 
 def generate_launch_description():
@@ -34,6 +34,10 @@ def generate_launch_description():
             'image_reliability', default_value='',
             description="'reliable', where large images get lost and their publisher offers it, "
             "or 'best_effort'; empty: as in params_file, else best_effort."),
+        DeclareLaunchArgument(
+            'threads', default_value='',
+            description='Threads that PyTorch computes with on the CPU, fewer where nodes share a '
+            'computer; 0: its own choice; empty: as in params_file.'),
         DeclareLaunchArgument(
             'weights', default_value='',
             description='Weights of the student, a .safetensors or .pth file, the same as on the '

@@ -14,7 +14,7 @@ from launch_ros.substitutions import FindPackageShare
 
 # Arguments that are parameters of the node too: where given, they override the parameter file.
 PARAMETERS = {
-    'teacher': str, 'teacher_weights': str, 'robots': List[str], 'weights': str,
+    'teacher': str, 'teacher_weights': str, 'robots': List[str], 'threads': int, 'weights': str,
     'use_sim_time': bool}
 
 
@@ -37,6 +37,10 @@ def generate_launch_description():
             'teacher_weights', default_value='',
             description="A file of weights, or 'DEFAULT' for torchvision's download; empty: as in "
             'params_file.'),
+        DeclareLaunchArgument(
+            'threads', default_value='',
+            description='Threads that PyTorch computes with on the CPU, fewer where nodes share a '
+            'computer; 0: its own choice; empty: as in params_file.'),
         DeclareLaunchArgument(
             'weights', default_value='',
             description='Weights of the student, a .safetensors or .pth file, the same as on the '

@@ -17,8 +17,7 @@ import time
 
 import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn)
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
@@ -149,7 +148,7 @@ def _run_nodes(
             status.update('starting the camera')
             nodes.start('camera')
         with Progress(
-                MofNCompleteColumn(), BarColumn(10), TimeRemainingColumn(compact=True),
+                TextColumn('{task.completed}/{task.total}'), BarColumn(10), TimeRemainingColumn(),
                 TextColumn('{task.fields[state]}'), console=console) as progress:
             task = progress.add_task('', total=source.count, state='')
             while nodes.running('camera'):
@@ -249,8 +248,8 @@ def _measure(
     indices, wild_miou, tutored_miou = [], [], []
     sampled_every, count = 1, 0
     with Progress(
-            MofNCompleteColumn(), BarColumn(10), TimeRemainingColumn(compact=True),
-            TextColumn('measuring: the teacher labels every frame'), console=console) as progress:
+            TextColumn('{task.completed}/{task.total}'), BarColumn(10), TimeRemainingColumn(),
+            TextColumn('measured against the teacher'), console=console) as progress:
         task = progress.add_task('', total=len(recording.masks))
         for index, frame in enumerate(source):
             count += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
 from shadowtutor_ros.commands import CommandError
@@ -65,8 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     results = Results(arguments.out, arguments.resume)
     try:
         with Progress(
-                TextColumn('{task.description}'), BarColumn(20), MofNCompleteColumn(),
-                TimeRemainingColumn(), console=console) as progress:
+                TextColumn('{task.description}'), BarColumn(20),
+                TextColumn('{task.completed}/{task.total}'), TimeRemainingColumn(),
+                console=console) as progress:
             for video, source in sources.items():
                 todo = [method for method in methods if not results.has(source.name, method)]
                 if not todo:

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
         '--looks', default=','.join(LOOKS), help='of the scene, to train and validate on')
-    parser.add_argument('--scenes', type=int, default=3, help='scenes of each look to train on')
-    parser.add_argument('--scene-frames', type=int, default=30, help='frames of each scene')
+    parser.add_argument('--scenes', type=int, default=8, help='scenes of each look to train on')
+    parser.add_argument('--scene-frames', type=int, default=200, help='frames of each scene')
     parser.add_argument('--width', type=int, default=640, help='of the frames')
     parser.add_argument('--height', type=int, default=360, help='of the frames')
     parser.add_argument('--steps', type=int, default=_DEFAULTS.steps, help='of Adam')
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = arguments.width, arguments.height
     console = Console()
     begin = time.monotonic()
-    with console.status('rendering the scenes'):
+    with console.status('painting the scenes'):
         # Seeds from 1000 on, so that nothing that is shown with a small seed was trained on.
         first = 1000 + 100 * arguments.seed
         training = SceneDataset(

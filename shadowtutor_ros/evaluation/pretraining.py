@@ -41,7 +41,7 @@ class PretrainSettings:
 
 class SceneDataset(Dataset):
     """
-    Frames of the built-in scene with their exact labels, held in memory.
+    Frames of the built-in scene with their exact labels, rendered when they are asked for.
 
     :param looks: of the scene.
     :param seeds: a scene each, for every look.
@@ -52,21 +52,18 @@ class SceneDataset(Dataset):
 
     def __init__(
             self, looks: list[str], seeds: range, frames: int, size: tuple[int, int],
-            length: int = 1200):
-        self._samples = []
-        for look in looks:
-            for seed in seeds:
-                scene = Scene(seed, look, *size)
-                for index in np.linspace(0, length - 1, frames, dtype=int):
-                    sample = scene.render(int(index))
-                    self._samples.append((sample.image, sample.label))
+            length: int = 4000):
+        self._scenes = [Scene(seed, look, *size) for look in looks for seed in seeds]
+        self._indices = np.linspace(0, length - 1, frames, dtype=int)
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._scenes) * len(self._indices)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H×W×3 uint8, BGR) and its label (H×W uint8)."""
-        return self._samples[index]
+        scene, frame = divmod(index, len(self._indices))
+        sample = self._scenes[scene].render(int(self._indices[frame]))
+        return sample.image, sample.label
 
 
 def _resize(

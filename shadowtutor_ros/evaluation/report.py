@@ -101,7 +101,8 @@ def plot_run(curves: RunCurves, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, (accuracy, stride, traffic) = plt.subplots(
-        3, 1, sharex=True, figsize=(10, 8), height_ratios=(3, 1, 1), layout='constrained')
+        3, 1, sharex=True, figsize=(10, 8), gridspec_kw={'height_ratios': (3, 1, 1)},
+        layout='constrained')
     figure.suptitle(curves.title)
     for values, color, name in (
             (curves.tutored, 'tab:blue', 'with distillation'),

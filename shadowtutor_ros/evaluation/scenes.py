@@ -46,8 +46,8 @@ class _Lane(NamedTuple):
     period: float
 
 
-_LANES = (_Lane('far', 8.4, -1, 4.8), _Lane('left', 6.9, -1, 4.8), _Lane('right', 5.5, 1, 4.8),
-          _Lane('near', 4.0, -1, 4.8), _Lane('air', 5.0, 1, 4.8))
+_LANES = (_Lane('far', 8.4, -1, 14.4), _Lane('left', 6.9, -1, 14.4), _Lane('right', 5.5, 1, 14.4),
+          _Lane('near', 4.0, -1, 14.4), _Lane('air', 5.0, 1, 14.4))
 
 
 # --- The timecode --------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class Scene:
 
     def _camera(self, time: float) -> float:
         """Place of the camera along the street (m)."""
-        return SPEED * (time + 0.5 * np.sin(0.55 * time + self.seed)) + 37.0 * self.seed
+        return SPEED * (time + 0.5 * np.sin(0.55 * time + self.seed)) + 37.0 * self.seed + 3.0
 
     def _make_event(self, lane: int, slot: int) -> tuple[float, _Actor, float] | None:
         """Return when and as what something passes the middle of the view, and its speed."""
@@ -220,7 +220,7 @@ class Scene:
         direction = where.direction
         speed = KINDS[kind].speed * rng.uniform(0.85, 1.15)
         if direction > 0:
-            speed = max(speed, SPEED + 1.4)
+            speed = max(speed, SPEED + 0.7)
         actor = _Actor(kind, int(rng.integers(_VARIANTS)), x,
                        where.depth + rng.uniform(-0.2, 0.2), direction, rng.random())
         return time, actor, speed * direction
