@@ -4,9 +4,11 @@ import copy
 import dataclasses
 from typing import Callable
 
+import numpy as np
+
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
 from shadowtutor_ros.models.student import Student
-from shadowtutor_ros.models.teachers.base import Teacher
+from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import (
     NO_TENSORS, pack, PackedTensors, Scope, unpack, UpdateRejected, WeightUpdate)
@@ -45,6 +47,13 @@ class Server:
         self._trainer = StudentTrainer(self._student, settings)
         self._model_id = student.model_id
         self._session_id: int | None = None
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Train a copy on an empty frame, so that the first key frame is no slower than any."""
+        frame = np.zeros((height, width, 3), np.uint8)
+        teaching = TeacherPrediction(np.zeros((height, width), np.uint8), np.zeros((0, 4)))
+        settings = dataclasses.replace(self.settings, threshold=1.0, max_updates=1)
+        StudentTrainer(copy.deepcopy(self._student), settings)(frame, teaching)
 
     def on_key_frame(
             self, key_frame: KeyFrame, on_step: Callable[[], None] = lambda: None

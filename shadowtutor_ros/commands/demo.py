@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--late-update', choices=LATE_UPDATE, default='continue', help='when an update is late: '
         "go on, or wait for it as the paper's client does")
     parser.add_argument('--out', type=Path, default=Path('demo_output'), help='folder to write')
-    parser.add_argument('--seed', type=int, default=0, help='of the scene')
+    parser.add_argument('--seed', type=int, default=1, help='of the scene')
     parser.add_argument('--look', default='day', help='of the scene')
 
 
@@ -168,7 +168,8 @@ def _run_nodes(
 def _describe(status) -> str:
     if status is None:
         return ''
-    return (f'{status.mask_rate:.0f}/s, stride {status.stride}, mIoU {status.metric_before:.2f}, '
+    miou = '–' if np.isnan(status.metric_before) else f'{status.metric_before:.2f}'
+    return (f'{status.mask_rate:.0f}/s, stride {status.stride}, mIoU {miou}, '
             f'{status.bytes_up / 1e3:.0f} kB up, {status.bytes_down / 1e3:.0f} down')
 
 
@@ -275,7 +276,8 @@ def _measure(
 
     key_frames = sorted(recording.key_frames)
     plot_run(RunCurves(
-        f'{source.name}, teacher {teacher_name}', indices, wild_miou, tutored_miou, key_frames,
+        f'{source.name}, teacher {Path(teacher_name).name}', indices, wild_miou, tutored_miou,
+        key_frames,
         [recording.key_frames[index] for index in key_frames],
         [index for index, _ in recording.updates], [size for _, size in recording.updates],
         count), arguments.out / 'report.png')

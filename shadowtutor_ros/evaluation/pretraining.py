@@ -52,7 +52,7 @@ class SceneDataset(Dataset):
 
     def __init__(
             self, looks: list[str], seeds: range, frames: int, size: tuple[int, int],
-            length: int = 4000):
+            length: int = 16000):
         self._scenes = [Scene(seed, look, *size) for look in looks for seed in seeds]
         self._indices = np.linspace(0, length - 1, frames, dtype=int)
 

@@ -46,8 +46,8 @@ class _Lane(NamedTuple):
     period: float
 
 
-_LANES = (_Lane('far', 8.4, -1, 14.4), _Lane('left', 6.9, -1, 14.4), _Lane('right', 5.5, 1, 14.4),
-          _Lane('near', 4.0, -1, 14.4), _Lane('air', 5.0, 1, 14.4))
+_LANES = (_Lane('far', 8.4, -1, 40.0), _Lane('left', 6.9, -1, 40.0), _Lane('right', 5.5, 1, 40.0),
+          _Lane('near', 4.0, -1, 40.0), _Lane('air', 5.0, 1, 40.0))
 
 
 # --- The timecode --------------------------------------------------------------------------------
@@ -204,10 +204,10 @@ class Scene:
 
     def _camera(self, time: float) -> float:
         """Place of the camera along the street (m)."""
-        return SPEED * (time + 0.5 * np.sin(0.55 * time + self.seed)) + 37.0 * self.seed + 3.0
+        return SPEED * (time + 0.5 * np.sin(0.15 * time + self.seed)) + 37.0 * self.seed + 3.0
 
     def _make_event(self, lane: int, slot: int) -> tuple[float, _Actor, float] | None:
-        """Return when and as what something passes the middle of the view, and its speed."""
+        """Return when what passes the middle of the view, and how fast it overtakes (m/s)."""
         where = _LANES[lane]
         rng = np.random.default_rng((self.seed, lane, slot + 2 ** 20))
         time = (slot + lane / len(_LANES) + rng.uniform(-0.08, 0.08)) * where.period
@@ -217,13 +217,11 @@ class Scene:
         if not kinds:
             return None
         kind = kinds[(slot + self.seed) % len(kinds)]
-        direction = where.direction
-        speed = KINDS[kind].speed * rng.uniform(0.85, 1.15)
-        if direction > 0:
-            speed = max(speed, SPEED + 0.7)
+        # Nearly as fast as the camera, so that it stays in view for seconds.
+        speed = where.direction * rng.uniform(0.6, 0.8) * SPEED
         actor = _Actor(kind, int(rng.integers(_VARIANTS)), x,
-                       where.depth + rng.uniform(-0.2, 0.2), direction, rng.random())
-        return time, actor, speed * direction
+                       where.depth + rng.uniform(-0.2, 0.2), 1, rng.random())
+        return time, actor, speed
 
     def _cast(self, time: float) -> Iterator[_Actor]:
         """Yield everything that may be in view."""
@@ -237,7 +235,7 @@ class Scene:
                 if event is None:
                     continue
                 when, actor, speed = event
-                way = speed * (time - when)
+                way = camera - self._camera(when) + speed * (time - when)
                 phase = (actor.phase + abs(way) / KINDS[actor.kind].stride) % 1
                 actor = actor._replace(x=actor.x + way, phase=phase)
                 yield actor
@@ -288,7 +286,7 @@ class Scene:
 
     def _view(self, time: float) -> _View:
         """Return where the camera looks: it pans a little, and bobs with its steps."""
-        pan = 0.05 * np.sin(0.37 * time) + 0.0015 * np.sin(23 * time)
+        pan = 0.05 * np.sin(0.1 * time) + 0.0015 * np.sin(23 * time)
         bob = 0.004 * np.sin(9.4 * time) + 0.002 * np.sin(5.1 * time + 1)
         return _View(self._camera(time), self.width / 2 + pan * self.height,
                      (HORIZON + bob) * self.height, (FOOT + bob) * self.height)

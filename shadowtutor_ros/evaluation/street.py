@@ -10,7 +10,7 @@ from shadowtutor_ros.evaluation.sprites import Canvas
 
 # The camera: focal length in frame heights, height above ground (m), mean speed (m/s), the
 # horizon's place in the frame. The street: depths (m) of the facades and of the road's edges.
-FOCAL, EYE, SPEED, HORIZON = 1.05, 1.54, 0.75, 0.45
+FOCAL, EYE, SPEED, HORIZON = 1.05, 1.54, 0.2, 0.45
 FACADES, FAR_KERB, NEAR_KERB = 9.5, 7.5, 4.6
 _FACADE_HEIGHT = 6.4
 FOOT = HORIZON + FOCAL * EYE / FACADES   # of the facades, in the frame

@@ -79,6 +79,8 @@ class TeacherNode(Node):
                 raise ParameterError(
                     f"robots holds '{name}', which is no namespace such as /robot1 "
                     f"({' '.join(str(error).split())})") from None
+            if not self._robots:
+                server.warm_up(360, 640)
             robot = Robot(name, server, updates)
             self._robots.append(robot)
             subscription = self.create_subscription(

@@ -36,8 +36,8 @@ def check(result, out, frames):
 
 
 def test_scene(tmp_path):
-    result = demo('--frames', 40, '--size', '320x180', '--late-update', 'wait', '--out', tmp_path)
-    summary = check(result, tmp_path, 40)
+    result = demo('--frames', 60, '--late-update', 'wait', '--out', tmp_path)
+    summary = check(result, tmp_path, 60)
     assert summary['miou'] > summary['miou_without_distillation']
     assert 'wrote' in result.stdout
 
