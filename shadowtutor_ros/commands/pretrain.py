@@ -4,8 +4,6 @@ import argparse
 from dataclasses import asdict
 import json
 from pathlib import Path
-import shlex
-import sys
 import time
 
 from rich.console import Console
@@ -71,8 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         student, miou = pretrain(training, validation, settings, on_step)
     recipe = {
-        'command': shlex.join(['shadowtutor', *sys.argv[1:]]), 'version': __version__,
-        **asdict(settings), 'looks': looks, 'validation_miou': round(miou, 4),
+        'command': 'shadowtutor pretrain', 'version': __version__, **asdict(settings),
+        'looks': looks, 'scenes': arguments.scenes, 'scene_frames': arguments.scene_frames,
+        'size': size, 'validation_miou': round(miou, 4),
         'minutes': round((time.monotonic() - begin) / 60, 1)}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     student.save(arguments.out, recipe=json.dumps(recipe))
