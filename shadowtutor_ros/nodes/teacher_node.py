@@ -79,8 +79,6 @@ class TeacherNode(Node):
                 raise ParameterError(
                     f"robots holds '{name}', which is no namespace such as /robot1 "
                     f"({' '.join(str(error).split())})") from None
-            if not self._robots:
-                server.warm_up(360, 640)
             robot = Robot(name, server, updates)
             self._robots.append(robot)
             subscription = self.create_subscription(
@@ -128,6 +126,8 @@ class TeacherNode(Node):
             raise _Closing
 
     def _answer_key_frames(self) -> None:
+        # Here, so that robots find the teacher meanwhile.
+        self._robots[0].server.warm_up(360, 640)
         while (item := self._next()) is not None:
             try:
                 self._answer(*item)
