@@ -551,12 +551,11 @@ def _lamp(c: Canvas, rng, phase: float) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing: how it is painted, left, right and top (m), its class and motion."""
+    """A kind of thing: how it is painted, left, right and top (m), its class and gait."""
 
     paint: Callable[..., None]
     extent: tuple[float, float, float]
     label: int = BACKGROUND
-    speed: float = 0.0     # m/s
     stride: float = 1.0    # m a cycle
     phases: int = 12
     height: float = 0.0    # above ground, m
@@ -566,19 +565,19 @@ class Kind:
 def _make_kinds() -> dict[str, Kind]:
     label = CLASS_NAMES.index
     return {
-        'person': Kind(_person, (-0.6, 0.7, 1.95), label('person'), 0.6, 1.5, nearest=3.8),
-        'rider': Kind(partial(_person, seated=True), (-0.6, 0.7, 1.95), label('person'), 1.7, 4.0,
+        'person': Kind(_person, (-0.6, 0.7, 1.95), label('person'), 1.5, nearest=3.8),
+        'rider': Kind(partial(_person, seated=True), (-0.6, 0.7, 1.95), label('person'), 4.0,
                       height=0.08),
-        'bicycle': Kind(_bicycle, (-1.0, 1.0, 1.1), label('bicycle'), 1.7, 0.39, 3),
-        'car': Kind(_vehicle('car'), (-2.6, 3.1, 2.2), label('auto'), 2.25, 0.42, 3),
-        'bus': Kind(_vehicle('bus'), (-4.5, 5.1, 3.1), label('auto'), 2.0, 0.57, 3),
-        'truck': Kind(_vehicle('truck'), (-3.4, 3.9, 3.1), label('auto'), 2.0, 0.57, 3),
-        'dog': Kind(_beast('dog'), (-1.1, 1.2, 1.4), label('dog'), 0.9, 1.0, nearest=3.8),
-        'horse': Kind(_beast('horse'), (-1.6, 1.9, 2.4), label('horse'), 1.1, 2.2),
-        'elephant': Kind(_beast('elephant'), (-2.3, 2.8, 3.0), label('elephant'), 0.65, 1.9),
-        'giraffe': Kind(_beast('giraffe'), (-1.5, 2.1, 4.3), label('giraffe'), 0.8, 2.8),
-        'bird': Kind(_bird, (-1.0, 1.0, 1.6), label('bird'), 0.5, 0.9, nearest=3.8),
-        'flier': Kind(partial(_bird, flying=True), (-1.0, 1.1, 2.1), label('bird'), 1.5, 2.2,
+        'bicycle': Kind(_bicycle, (-1.0, 1.0, 1.1), label('bicycle'), 0.39, 3),
+        'car': Kind(_vehicle('car'), (-2.6, 3.1, 2.2), label('auto'), 0.42, 3),
+        'bus': Kind(_vehicle('bus'), (-4.5, 5.1, 3.1), label('auto'), 0.57, 3),
+        'truck': Kind(_vehicle('truck'), (-3.4, 3.9, 3.1), label('auto'), 0.57, 3),
+        'dog': Kind(_beast('dog'), (-1.1, 1.2, 1.4), label('dog'), 1.0, nearest=3.8),
+        'horse': Kind(_beast('horse'), (-1.6, 1.9, 2.4), label('horse'), 2.2),
+        'elephant': Kind(_beast('elephant'), (-2.3, 2.8, 3.0), label('elephant'), 1.9),
+        'giraffe': Kind(_beast('giraffe'), (-1.5, 2.1, 4.3), label('giraffe'), 2.8),
+        'bird': Kind(_bird, (-1.0, 1.0, 1.6), label('bird'), 0.9, nearest=3.8),
+        'flier': Kind(partial(_bird, flying=True), (-1.0, 1.1, 2.1), label('bird'), 2.2,
                       height=1.2),
         'tree': Kind(_tree, (-1.8, 1.8, 5.3), phases=1),
         'lamp': Kind(_lamp, (-1.2, 1.7, 4.6), phases=1)}
