@@ -6,24 +6,27 @@ training step, the teacher and the network take comes from a profile.
 """
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
+from shadowtutor_ros.algorithms.client import LATE_UPDATE
 from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.evaluation.label_cache import default_folder, label_video
+from shadowtutor_ros.evaluation.evaluator import Advance, Clip, evaluate, Finished, Job
+from shadowtutor_ros.evaluation.label_cache import default_folder
+from shadowtutor_ros.evaluation.parallel import run_tasks
 from shadowtutor_ros.evaluation.profile import load_profile
-from shadowtutor_ros.evaluation.results import Results
-from shadowtutor_ros.evaluation.simulate import Method, METHODS, Simulation
-from shadowtutor_ros.evaluation.videos import open_source, Source
+from shadowtutor_ros.evaluation.results import identify, Results
+from shadowtutor_ros.evaluation.settings import (
+    default_settings, make_method, PAPER_SETTINGS, parse_setting)
+from shadowtutor_ros.evaluation.simulate import Method, METHODS
 from shadowtutor_ros.models.student import Student
-from shadowtutor_ros.models.teachers import load_teacher
-from shadowtutor_ros.models.teachers.base import TeacherPrediction
+
+#: Seconds that a client which waits for late updates waits at most: the paper's has no limit, and
+#: nothing is lost unless the profile says so.
+_PATIENCE = 3600.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,58 +39,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--update-delay', default='', help='frames after which an update takes effect, several '
         'separated by commas; empty: as the network of the profile has it')
-    parser.add_argument('--late-update', choices=LATE_UPDATE, default='wait', help='see the node')
-    parser.add_argument('--width', type=int, default=640, help='frames are reduced to this width')
+    parser.add_argument(
+        '--late-update', choices=LATE_UPDATE, default=argparse.SUPPRESS,
+        help='see the node (default: wait)')
+    parser.add_argument('--width', type=int, default=640, help='frames are brought to this width')
     parser.add_argument('--frames', type=int, default=0, help='of each video; 0: all')
     parser.add_argument('--fps', type=float, default=0, help='resample to this rate; 0: as it is')
     parser.add_argument('--profile', default='paper', help='paper, or a JSON file')
     parser.add_argument('--bandwidth', type=float, default=0, help='Mbit/s each way; 0: profile')
     parser.add_argument(
         '--paper-settings', action='store_true', help="the first implementation's: learning rate "
-        '0.01, threshold 0.8, raw key frames, fp32 weights')
+        '0.01, threshold 0.8, raw key frames, fp32 weights, …; --set changes them one by one')
+    parser.add_argument(
+        '--set', action='append', default=[], metavar='NAME=VALUE', help='a setting, by the name '
+        "of the node's parameter: min_stride=4, learning_rate=0.003, key_frame.quality=70, …; "
+        'may be given several times')
+    parser.add_argument(
+        '--label', default='', help='name of this configuration, for the tables')
+    parser.add_argument('--jobs', type=int, default=1, help='videos at a time, in processes')
+    parser.add_argument(
+        '--threads', type=int, default=1, help='that PyTorch computes with in each process; 0: '
+        'its own choice. Another number gives other rounding, which grows over a run')
     parser.add_argument('--resume', action='store_true', help='skip runs that --out has already')
     parser.add_argument('--out', type=Path, default=Path('evaluation'), help='folder to write')
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, and write the results after every run; returns the exit status."""
-    methods = _methods(arguments)
-    student = Student.load(arguments.student)
+    if arguments.jobs < 1 or arguments.threads < 0:
+        raise CommandError('--jobs is 1 or above, and --threads 0 or above')
+    settings = _settings(arguments)
+    methods = _methods(arguments, settings)
+    Student.load(arguments.student).tensors(settings['scope'])
     profile = load_profile(arguments.profile)
     if arguments.bandwidth:
         bandwidth = arguments.bandwidth * 1e6
         profile = replace(profile, link=replace(
             profile.link, bandwidth_up=bandwidth, bandwidth_down=bandwidth))
-    # All are opened before anything is run, so that what is wrong is said at once.
-    sources = {video: _open(video, arguments) for video in arguments.videos}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    console = Console()
     results = Results(arguments.out, arguments.resume)
+
+    conditions = {
+        'teacher': arguments.teacher, 'student': arguments.student, 'width': arguments.width,
+        'frames': arguments.frames, 'fps': arguments.fps, 'profile': asdict(profile)}
+    conditions['profile'].pop('derivation')
+
+    def identity(video: str, method: Method) -> dict:
+        return identify(video, arguments.label, method, settings, conditions)
+
+    jobs, frames = [], 0
+    for video in arguments.videos:
+        # All are opened before anything is run, so that what is wrong is said at once.
+        clip = Clip(video, arguments.width, arguments.frames, arguments.fps)
+        source = clip.open()
+        if source.count is None:
+            raise CommandError(f"'{video}' has no end: give the number of --frames")
+        todo = tuple(method for method in methods
+                     if not results.has(identity(source.name, method)))
+        if todo:
+            frames += source.count * len(todo)
+            jobs.append(Job(clip, source.name, todo, profile, arguments.teacher,
+                            arguments.student, default_folder()))
+    console = Console()
     try:
         with Progress(
                 TextColumn('{task.description}'), BarColumn(20),
-                TextColumn('{task.completed}/{task.total}'), TimeRemainingColumn(),
-                console=console) as progress:
-            for video, source in sources.items():
-                todo = [method for method in methods if not results.has(source.name, method)]
-                if not todo:
-                    continue
-                labels = _label(video, source, arguments, progress)
-                for method in todo:
-                    task = progress.add_task(
-                        f'{source.name} {method.label}', total=len(labels))
-                    # A raw key frame is the frame itself, and so is its label.
-                    teacher = None if method.image_format == 'raw' else load_teacher(
-                        arguments.teacher)
-                    simulation = Simulation(method, student, profile, teacher)
-                    measured = simulation.run(
-                        _frames(source, arguments), labels,
-                        lambda index, mask: progress.advance(task))
-                    summary = results.add(source.name, method, measured)
-                    progress.remove_task(task)
+                TextColumn('{task.completed}/{task.total} frames'), TimeRemainingColumn(),
+                console=console, speed_estimate_period=300) as progress:
+            tasks: dict[str, TaskID] = {}
+            overall = progress.add_task('all runs', total=frames)
+
+            def on_message(message: Advance | Finished) -> None:
+                if isinstance(message, Finished):
+                    name = message.job.name
+                    summary = results.add(identity(name, message.method), message.run)
                     console.print(
-                        f"{source.name} {method.label}: mIoU {summary['miou']:.3f}, key frames "
+                        f"{name} {message.method.label}: mIoU {summary['miou']:.3f}, key frames "
                         f"{summary['key_frame_ratio']:.1%}", highlight=False)
+                    return
+                if message.what not in tasks:
+                    tasks[message.what] = progress.add_task(message.what, total=message.total)
+                progress.update(tasks[message.what], completed=message.done)
+                if message.done == message.total:
+                    progress.remove_task(tasks.pop(message.what))
+                if not message.what.endswith(' teacher'):
+                    progress.advance(overall)
+
+            run_tasks(evaluate, jobs, on_message, arguments.jobs, arguments.threads)
     except KeyboardInterrupt:
         console.print(f'interrupted: {len(results.runs)} runs are written, --resume goes on')
         return 130
@@ -95,53 +133,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _methods(arguments: argparse.Namespace) -> list[Method]:
-    client = ClientSettings(late_update=arguments.late_update)
-    if arguments.late_update == 'wait':
-        # The paper's client waits without end; nothing is lost unless the profile says so.
-        client.update_timeout = 3600.0
+def _settings(arguments: argparse.Namespace) -> dict:
+    """Collect all settings: defaults, the paper's, then what was given."""
+    given = dict(map(parse_setting, arguments.set))
+    if 'late_update' in arguments:
+        given['late_update'] = arguments.late_update
+    settings = {**default_settings(), 'late_update': 'wait'}
+    if arguments.paper_settings:
+        settings |= PAPER_SETTINGS
+    settings |= given
+    if settings['late_update'] == 'wait' and 'update_timeout' not in given:
+        settings['update_timeout'] = _PATIENCE
+    return settings
+
+
+def _methods(arguments: argparse.Namespace, settings: dict) -> list[Method]:
     delays = [int(delay) for delay in arguments.update_delay.split(',')] if (
         arguments.update_delay) else [None]
-    coding = {'image_format': 'raw'} if arguments.paper_settings else {}
     methods = []
     for name in arguments.methods.split(','):
         if name not in METHODS:
             raise CommandError(f"method '{name}' is unknown: choose from {', '.join(METHODS)}")
-        if name in ('wild', 'naive'):
-            methods.append(Method(name, **coding))
-        else:
-            methods += [Method(name, delay, client, **coding) for delay in delays]
+        methods += [make_method(name, delay, settings)
+                    for delay in ([None] if name in ('wild', 'naive') else delays)]
     return methods
-
-
-def _open(video: str, arguments: argparse.Namespace) -> Source:
-    source = open_source(video)
-    height, width = next(iter(source)).shape[:2]
-    # A multiple of 8, as in the first implementation's figures.
-    size = arguments.width, 8 * round(height * arguments.width / width / 8)
-    return open_source(video, size)
-
-
-def _frames(source: Source, arguments: argparse.Namespace) -> Iterator[np.ndarray]:
-    """Read a video's frames, at the rate and up to the number that were asked for."""
-    rate, due, count = arguments.fps or source.rate, 0.0, 0
-    for index, frame in enumerate(source):
-        if index / source.rate < due - 1e-9:
-            continue
-        due += 1 / rate
-        yield frame
-        count += 1
-        if count == arguments.frames:
-            return
-
-
-def _label(
-        video: str, source: Source, arguments: argparse.Namespace, progress: Progress
-) -> list[TeacherPrediction]:
-    task = progress.add_task(f'{source.name} teacher', total=arguments.frames or source.count)
-    labels = label_video(
-        _frames(source, arguments), lambda: load_teacher(arguments.teacher), video,
-        (arguments.teacher,), f'{arguments.width} {arguments.frames} {arguments.fps}',
-        default_folder(), lambda count: progress.update(task, completed=count))
-    progress.remove_task(task)
-    return labels

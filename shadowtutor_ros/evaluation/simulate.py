@@ -36,7 +36,7 @@ class Method:
     :ivar update_delay: frames after its key frame at which an update takes effect; None: when it
         arrives over the network of the profile.
     :ivar client: of the robot.
-    :ivar server: of the workstation; the method decides the scope.
+    :ivar server: of the workstation; 'full' has the scope full, 'partial' that of the settings.
     :ivar image_format, quality, max_width: how key frames are coded.
     """
 
@@ -138,8 +138,7 @@ class Simulation:
         self._profile = profile
         self._now = 0.0
         self._teacher = _CachedTeacher(teacher)
-        scope = 'full' if method.name == 'full' else 'partial'
-        settings = replace(method.server, scope=scope)
+        settings = replace(method.server, scope='full') if method.name == 'full' else method.server
         # The server's own clock is not asked: what it does is timed by the profile.
         self._server = Server(student, self._teacher, settings, lambda: 0.0, device)
         self.client = Client(
