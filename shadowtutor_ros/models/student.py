@@ -18,6 +18,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from shadowtutor_ros.labels import CLASS_NAMES, NUM_CLASSES
+from shadowtutor_ros.models.tail import apply_tail, merge_tail, MergedTail, SCALE
 
 #: The weights that the package ships, made by `shadowtutor pretrain`.
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / 'weights' / 'student.safetensors'
@@ -75,12 +76,12 @@ class Features(NamedTuple):
 
     :ivar enc1: N×64×H/8×W/8.
     :ivar enc2: N×64×H/16×W/16.
-    :ivar dec1: N×64×H/16×W/16, the decoder's first block, already at the size of ``enc2``.
+    :ivar enc3: N×128×H/32×W/32.
     """
 
     enc1: torch.Tensor
     enc2: torch.Tensor
-    dec1: torch.Tensor
+    enc3: torch.Tensor
 
 
 def _resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -117,11 +118,17 @@ class Student(nn.Module):
 
         :param x: N×3×H×W float, BGR, 0 to 255.
         """
-        x = self.in_conv2(self.in_conv1(x - self.pixel_mean))
+        return self.encode(self.stem(x - self.pixel_mean))
+
+    def stem(self, centred: torch.Tensor) -> torch.Tensor:
+        """Run the first two convolutions on pixels whose mean was subtracted."""
+        return self.in_conv2(self.in_conv1(centred))
+
+    def encode(self, x: torch.Tensor) -> Features:
+        """Run the front end on what comes out of :meth:`stem`."""
         enc1 = self.enc1(x)
         enc2 = self.enc2(enc1)
-        dec1 = self.dec1(self.enc3(enc2))
-        return Features(enc1, enc2, _resize(dec1, enc2.shape[2:]))
+        return Features(enc1, enc2, self.enc3(enc2))
 
     def back(self, features: Features, size: tuple[int, int]) -> torch.Tensor:
         """
@@ -131,14 +138,35 @@ class Student(nn.Module):
         :param size: (H, W) of the images, which is the size of the result.
         :returns: logits, N×num_classes×H×W.
         """
-        enc1, enc2, dec1 = features
-        half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-        dec2 = _resize(self.dec2(torch.cat([dec1, enc2], dim=1)), enc1.shape[2:])
-        dec3 = _resize(self.dec3(torch.cat([dec2, enc1], dim=1)), half)
         # The first implementation enlarges before its 1×1 convolution. Both are linear and a
         # bilinear enlargement's weights sum to one, so the order does not matter to the result;
         # this way the convolution has a quarter of the pixels and the enlargement fewer channels.
-        return _resize(self.out_conv3(self.out_conv2(self.out_conv1(dec3))), size)
+        return _resize(self.half_size_logits(features, size), size)
+
+    def half_size_logits(
+            self, features: Features, size: tuple[int, int],
+            tail: MergedTail | None = None) -> torch.Tensor:
+        """
+        Run the back end but for the last enlargement.
+
+        :param features: of :meth:`front`.
+        :param size: (H, W) of the images.
+        :param tail: of :meth:`merged_tail`, where it is at hand.
+        :returns: logits, N×num_classes×⌈H/2⌉×⌈W/2⌉.
+        """
+        enc1, enc2, enc3 = features
+        dec1 = _resize(self.dec1(enc3), enc2.shape[2:])
+        dec2 = _resize(self.dec2(torch.cat([dec1, enc2], dim=1)), enc1.shape[2:])
+        dec3 = self.dec3(torch.cat([dec2, enc1], dim=1))
+        half = (size[0] + 1) // 2, (size[1] + 1) // 2
+        if half == (SCALE * dec3.shape[2], SCALE * dec3.shape[3]):
+            return apply_tail(tail or self.merged_tail(), dec3)
+        # Rounding up somewhere makes the enlargement another than by four.
+        return self.out_conv3(self.out_conv2(self.out_conv1(_resize(dec3, half))))
+
+    def merged_tail(self) -> MergedTail:
+        """Return the last three convolutions and the enlargement before them as one."""
+        return merge_tail(self.out_conv1, self.out_conv2, self.out_conv3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """

@@ -96,6 +96,18 @@ def test_equals_the_literal_network(student, size):
     assert torch.allclose(student(x), literal(student, x), atol=1e-4)
 
 
+@pytest.mark.parametrize('size', [(64, 96), (65, 97)])
+def test_learns_as_the_literal_network(student, size):
+    student.double()
+    label, gradients = torch.ones(1, *size, dtype=torch.long), []
+    for compute in (student, lambda x: literal(student, x)):
+        student.zero_grad()
+        F.cross_entropy(compute(image(*size).double()), label).backward()
+        gradients.append([tensor.grad.clone() for tensor in student.tensors().values()])
+    for own, expected in zip(*gradients):
+        assert torch.allclose(own, expected, rtol=1e-6, atol=1e-9)
+
+
 @torch.no_grad()
 def test_training_mode_computes_the_same(student):
     x = image()
