@@ -108,6 +108,7 @@ class Server:
             metric_after=result.metric_after,
             threshold=settings.threshold,
             steps=result.steps,
+            max_updates=settings.max_updates,
             teacher_seconds=labelled - begin,
             training_seconds=trained - labelled)
 

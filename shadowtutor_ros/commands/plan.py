@@ -26,6 +26,12 @@ from shadowtutor_ros.evaluation.profile import Link, load_profile, Profile
 #: Seconds in which a running system has to publish a status with all measurements.
 STATUS_TIMEOUT = 15.0
 
+_SETTINGS = {
+    'min_stride': 'frames from a key frame to the next', 'max_stride': 'the same, at most',
+    'max_updates': 'training steps a key frame, at most'}
+_DEFAULTS = {'min_stride': MIN_STRIDE, 'max_stride': MAX_STRIDE,
+             'max_updates': TrainingSettings().max_updates}
+
 _STATUS_TOPIC = '/student/status'
 _MEGA = 1e6
 
@@ -54,12 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         values.add_argument(
             '--' + name.replace('_', '-'), type=float, default=argparse.SUPPRESS, metavar='X',
             help=text)
-    parser.add_argument(
-        '--min-stride', type=int, default=MIN_STRIDE, help='frames from a key frame to the next')
-    parser.add_argument('--max-stride', type=int, default=MAX_STRIDE, help='the same, at most')
-    parser.add_argument(
-        '--max-updates', type=int, default=TrainingSettings().max_updates,
-        help='training steps a key frame, at most')
+    for name, text in _SETTINGS.items():
+        parser.add_argument(
+            '--' + name.replace('_', '-'), type=int, default=argparse.SUPPRESS, metavar='N',
+            help=f"{text} (default: {_DEFAULTS[name]}, or the running system's)")
     parser.add_argument(
         '--target-fps', type=float, default=argparse.SUPPRESS, help='throughput to find the '
         'bandwidth for (default: 95 %% of what the student infers)')
@@ -74,10 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
     given = vars(arguments)
     if 'plot' in given and arguments.plot.suffix != '.png':
         raise CommandError(f"--plot '{arguments.plot}' does not end in .png")
-    profile = (measured_profile(given['status']) if 'status' in given
-               else load_profile(arguments.profile))
+    profile, settings = (measure(given['status']) if 'status' in given
+                         else (load_profile(arguments.profile), _DEFAULTS))
     profile = _change(profile, {name: given[name] for name, _ in _VALUES if name in given})
-    settings = {name: given[name] for name in ('min_stride', 'max_stride', 'max_updates')}
+    settings = {name: given.get(name, settings[name]) for name in _SETTINGS}
     plan = make_plan(profile, settings, given.get('target_fps', 0.95 / profile.t_si))
     console = Console()
     _print(plan, profile, settings, console)
@@ -153,11 +157,12 @@ def _change(profile: Profile, values: dict[str, float]) -> Profile:
 
 # --- a running system ----------------------------------------------------------------------------
 
-def measured_profile(topic: str) -> Profile:
+def measure(topic: str) -> tuple[Profile, dict[str, int]]:
     """
-    Make a profile of what a running student publishes.
+    Ask a running student for a profile and for its settings.
 
     :param topic: its status topic.
+    :returns: the profile; min_stride, max_stride and max_updates.
     :raises CommandError: if ROS is not there, or no status with all measurements comes in time.
     """
     try:
@@ -168,13 +173,14 @@ def measured_profile(topic: str) -> Profile:
         raise CommandError(
             f'--status needs ROS 2 and the messages of this package ({error}): run make setup and '
             'use .venv/bin/shadowtutor, or source the workspace') from None
-    profile = None
+    measured = None
     missing = f"nothing came on '{topic}': is the student running, and is that its topic?"
 
     def on_status(status: TutorStatus) -> None:
-        nonlocal profile, missing
+        nonlocal measured, missing
         try:
-            profile = profile_from_status(status, topic)
+            measured = (profile_from_status(status, topic),
+                        {name: getattr(status, name) for name in _SETTINGS})
         except CommandError as error:
             missing = str(error)
 
@@ -186,16 +192,16 @@ def measured_profile(topic: str) -> Profile:
         executor.add_node(node)
         node.create_subscription(TutorStatus, topic, on_status, qos())
         end = time.monotonic() + STATUS_TIMEOUT
-        while profile is None and time.monotonic() < end:
+        while measured is None and time.monotonic() < end:
             executor.spin_once(timeout_sec=0.2)
         node.destroy_node()
     except rclpy.exceptions.InvalidTopicNameException as error:
         raise CommandError(f"'{topic}' is no topic: {str(error).splitlines()[0]}") from None
     finally:
         rclpy.shutdown(context=context)
-    if profile is None:
+    if measured is None:
         raise CommandError(f'after {STATUS_TIMEOUT:.0f} s: {missing}')
-    return profile
+    return measured
 
 
 def profile_from_status(status, topic: str) -> Profile:
@@ -206,30 +212,23 @@ def profile_from_status(status, topic: str) -> Profile:
     :param topic: that it came on, which names the profile.
     :raises CommandError: if the student has not measured everything yet.
     """
-    seconds = status.inference_seconds, status.round_trip_seconds
-    if not all(math.isfinite(value) and value > 0 for value in seconds) or not (
-            status.key_frames_sent and status.updates_applied):
+    if not math.isfinite(status.throughput_lower):
         raise CommandError(
-            f"the student at '{topic}' has measured no inference or no update yet: are images and "
-            'a teacher there?')
-    key_frame = status.bytes_up / status.key_frames_sent
-    update = status.bytes_down / status.updates_applied
-    # Of the robot's clock, less what the workstation's gave; rounding may leave less than nothing.
-    t_net = max(1e-6, status.round_trip_seconds - status.teacher_seconds - status.training_seconds)
-    bandwidth = 8 * (key_frame + update) / t_net
+            f"the student at '{topic}' has measured no inference yet, or no update with weights: "
+            'are images and a teacher there?')
+    size = status.key_frame_bytes + status.update_bytes
+    # What is too short for float32, or for the clocks, must not become an endless bandwidth.
+    bandwidth = 8 * size / max(status.t_net, 1e-6)
     return Profile(
-        f'measured on {topic}', t_si=status.inference_seconds,
-        t_sd=status.training_seconds / status.steps if status.steps else 0.0,
-        t_ti=status.teacher_seconds, link=Link(bandwidth, bandwidth),
-        key_frame_bytes=key_frame, update_bytes=update, derivation={
-            't_si': 'Median over a status period.',
-            't_sd': f'Training on the last answered key frame over its {status.steps} steps.'
-            if status.steps else 'Unknown: the last answered key frame needed no step.',
-            't_ti': 'Of the last answered key frame.',
-            'link.bandwidth_up': 'Both ways as one: bytes over the round trip less teacher and '
-            'training, so with coding, queues and latency in it.',
-            'key_frame_bytes': f'Mean of {status.key_frames_sent}.',
-            'update_bytes': f'Mean of {status.updates_applied}, those without weights included.'})
+        f'measured on {topic}', t_si=status.t_si, t_sd=status.t_sd, t_ti=status.t_ti,
+        link=Link(bandwidth, bandwidth), key_frame_bytes=status.key_frame_bytes,
+        update_bytes=status.update_bytes, derivation={
+            't_si': 'Median of the last frames.',
+            **dict.fromkeys(
+                ('t_sd', 't_ti', 'key_frame_bytes', 'update_bytes'),
+                'Median of the last key frames that were answered with weights.'),
+            'link.bandwidth_up': 'Both ways as one: bytes over t_net, the round trip less what '
+            "the workstation had of it, so with the robot's encoding and latency in it."})
 
 
 # --- what a person reads -------------------------------------------------------------------------

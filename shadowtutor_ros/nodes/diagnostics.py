@@ -12,9 +12,10 @@ _STATES = {
 }
 
 _VALUES = (
-    'mask_rate', 'inference_seconds', 'latency_seconds', 'stride', 'metric_before',
-    'metric_after', 'weights_version', 'images_dropped', 'updates_applied', 'updates_lost',
-    'updates_rejected', 'round_trip_seconds', 'bytes_up', 'bytes_down')
+    'mask_rate', 'latency_seconds', 'stride', 'metric_before', 'metric_after', 'weights_version',
+    'images_dropped', 'updates_applied', 'updates_lost', 'updates_rejected', 'round_trip_seconds',
+    'bytes_up', 'bytes_down', 't_si', 't_sd', 't_ti', 't_net', 'key_frame_bytes', 'update_bytes',
+    'throughput_lower', 'throughput_upper', 'traffic_lower', 'traffic_upper')
 
 
 def to_diagnostics(status: TutorStatus, name: str) -> DiagnosticArray:

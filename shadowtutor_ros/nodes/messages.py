@@ -64,6 +64,7 @@ def update_to_message(
         blob=to_bytes(tensors.blob), uncompressed_size=tensors.uncompressed_size,
         blob_checksum=tensors.checksum, metric_before=update.metric_before,
         metric_after=update.metric_after, threshold=update.threshold, steps=update.steps,
+        max_updates=update.max_updates,
         teacher_seconds=update.teacher_seconds, training_seconds=update.training_seconds,
         total_seconds=total_seconds)
 
@@ -93,5 +94,5 @@ def update_from_message(message: WeightUpdateMessage) -> WeightUpdate:
             message.encoding, entries, message.blob.tobytes(), message.uncompressed_size,
             message.blob_checksum),
         metric_before=message.metric_before, metric_after=message.metric_after,
-        threshold=message.threshold, steps=message.steps,
+        threshold=message.threshold, steps=message.steps, max_updates=message.max_updates,
         teacher_seconds=message.teacher_seconds, training_seconds=message.training_seconds)

@@ -1,6 +1,7 @@
 """The student node: segments every camera frame on the robot, tutored by a teacher node."""
 
 from collections import deque
+from dataclasses import asdict
 import math
 from statistics import median
 import threading
@@ -21,6 +22,7 @@ from shadowtutor_ros.models.student import MIN_SIDE, Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
+from shadowtutor_ros.nodes.costs import CostMeter
 from shadowtutor_ros.nodes.diagnostics import to_diagnostics
 from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
 from shadowtutor_ros.nodes.mailbox import Mailbox
@@ -60,13 +62,15 @@ class StudentNode(Node):
         use_threads(self.parameters['threads'])
         self._student = Student.load(self.parameters['weights'])
         self._device = choose_device(self.parameters['device'])
+        #: Number and payload bytes of the last key frames that were sent.
+        self._sent: deque[tuple[int, int]] = deque(maxlen=8)
         self._begin_session()
         #: The session, its masks and the time at the last status.
         self._last_status = self.client, 0, time.monotonic()
         self._reset = threading.Event()
         self._header = Header()
         self._last_image = time.monotonic()
-        self._inference_times: deque[float] = deque(maxlen=1000)
+        self._costs = CostMeter()
         self._latencies: deque[float] = deque(maxlen=1000)
         self._said: set[str] = set()
 
@@ -107,6 +111,7 @@ class StudentNode(Node):
             self._send, self.settings)
         self._images_received = self._images_dropped = 0
         self._bytes_up = self._bytes_down = 0
+        self._sent.clear()
 
     def destroy_node(self) -> None:
         """Stop the threads and destroy the node."""
@@ -180,10 +185,16 @@ class StudentNode(Node):
         masks = counters.frames - (masks if last_client is client else 0)
         status.mask_rate = masks / (now - last_time)
         self._last_status = client, counters.frames, now
-        status.inference_seconds = _drain_median(self._inference_times)
         status.latency_seconds = _drain_median(self._latencies)
         status.round_trip_seconds = math.nan if client.round_trip is None else client.round_trip
         status.bytes_up, status.bytes_down = self._bytes_up, self._bytes_down
+        for name, value in asdict(self._costs.costs()).items():
+            setattr(status, name, value)
+        status.min_stride, status.max_stride = self.settings.min_stride, self.settings.max_stride
+        status.max_updates = self._costs.max_updates
+        throughput, traffic = self._costs.bounds(self.settings)
+        status.throughput_lower, status.throughput_upper = throughput.lower, throughput.upper
+        status.traffic_lower, status.traffic_upper = traffic.lower, traffic.upper
         self._status.publish(status)
         self._diagnostics.publish(to_diagnostics(status, self.get_fully_qualified_name()))
 
@@ -253,6 +264,11 @@ class StudentNode(Node):
                 self.client.on_update(update, arrival)
             except UpdateRejected as rejected:
                 self._say_once(rejected.reason, f'a weight update was not applied: {rejected}')
+                continue
+            size = dict(self._sent).get(update.key_frame_number)
+            if size:
+                self._costs.add_key_frame(
+                    update, self.client.round_trip, message.total_seconds, size)
 
     def _infer(self, message: Image | CompressedImage, arrival: float) -> None:
         frame = to_bgr(message)
@@ -266,7 +282,7 @@ class StudentNode(Node):
         mask = self.client.on_frame(frame, begin)
         end = time.monotonic()
         self._mask.publish(to_message(mask, 'mono8', message.header))
-        self._inference_times.append(end - begin)
+        self._costs.add_frame(end - begin)
         self._latencies.append(time.monotonic() - arrival)
         self._paint(frame, mask, message.header)
 
@@ -290,6 +306,7 @@ class StudentNode(Node):
                     key_frame, header, self.parameters['key_frame.format'],
                     self.parameters['key_frame.quality'], self.parameters['key_frame.max_width'])
                 self._bytes_up += len(message.image.data)
+                self._sent.append((key_frame.number, len(message.image.data)))
                 self._key_frame.publish(message)
             except Exception as error:  # one that fails counts as lost, after its time-out
                 if not self.context.ok():

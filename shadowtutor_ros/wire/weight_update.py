@@ -83,6 +83,7 @@ class WeightUpdate:
     :ivar metric_before, metric_after: mean IoU on the key frame, 0 to 1.
     :ivar threshold: what the student was trained against, 0 to 1.
     :ivar steps: training steps taken.
+    :ivar max_updates: MAX_UPDATES, the most that could have been taken.
     :ivar teacher_seconds, training_seconds: on the server's clock.
     """
 
@@ -98,6 +99,7 @@ class WeightUpdate:
     metric_after: float
     threshold: float
     steps: int
+    max_updates: int
     teacher_seconds: float
     training_seconds: float
 

@@ -73,7 +73,8 @@ def metric_alone(key_frame, metric=0.8, **changes):
         model_id=key_frame.model_id, base_version=key_frame.weights_version,
         new_version=key_frame.weights_version, weights_checksum=key_frame.weights_checksum,
         scope=Scope.NONE, tensors=NO_TENSORS, metric_before=metric, metric_after=metric,
-        threshold=0.8, steps=0, teacher_seconds=0.2, training_seconds=0.1), **changes)
+        threshold=0.8, steps=0, max_updates=8, teacher_seconds=0.2,
+        training_seconds=0.1), **changes)
 
 
 def new_weights(key_frame, student, scope='partial', metric=0.8, encoding='fp32', **changes):

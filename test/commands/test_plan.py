@@ -11,9 +11,8 @@ from shadowtutor_ros.commands import plan
 from shadowtutor_ros.commands.main import main
 
 STATUS = {
-    'inference_seconds': 0.05, 'round_trip_seconds': 0.9, 'teacher_seconds': 0.2,
-    'training_seconds': 0.4, 'steps': 4, 'bytes_up': 600_000, 'key_frames_sent': 6,
-    'bytes_down': 250_000, 'updates_applied': 5}
+    't_si': 0.05, 't_sd': 0.1, 't_ti': 0.2, 't_net': 0.3, 'key_frame_bytes': 100_000.0,
+    'update_bytes': 50_000.0, 'throughput_lower': 4.0}
 
 
 def planned(tmp_path, *options):
@@ -99,22 +98,24 @@ def test_errors_are_one_line(options, said, capfd):
 
 def test_status_by_hand():
     profile = plan.profile_from_status(SimpleNamespace(**STATUS), '/student/status')
-    assert (profile.t_si, profile.t_sd, profile.t_ti) == (0.05, pytest.approx(0.1), 0.2)
+    assert (profile.t_si, profile.t_sd, profile.t_ti) == (0.05, 0.1, 0.2)
     assert (profile.key_frame_bytes, profile.update_bytes) == (100_000, 50_000)
     assert profile.costs.t_net == pytest.approx(0.3)
 
 
-def test_status_without_a_step_says_that_t_sd_is_unknown():
-    status = SimpleNamespace(**{**STATUS, 'steps': 0})
-    profile = plan.profile_from_status(status, '/student/status')
-    assert profile.t_sd == 0 and 'Unknown' in profile.derivation['t_sd']
+def test_status_without_a_measurement_is_refused():
+    status = SimpleNamespace(**{**STATUS, 'throughput_lower': math.nan})
+    with pytest.raises(plan.CommandError, match='/student/status.* no update with weights'):
+        plan.profile_from_status(status, '/student/status')
 
 
-@pytest.mark.parametrize('change', [
-    {'inference_seconds': math.nan}, {'round_trip_seconds': math.nan}, {'updates_applied': 0}])
-def test_status_without_a_measurement_is_refused(change):
-    with pytest.raises(plan.CommandError, match='/student/status.* no update yet'):
-        plan.profile_from_status(SimpleNamespace(**{**STATUS, **change}), '/student/status')
+def test_settings_are_those_of_the_running_system_unless_given(tmp_path, monkeypatch):
+    profile = plan.profile_from_status(SimpleNamespace(**STATUS), '/student/status')
+    running = {'min_stride': 4, 'max_stride': 32, 'max_updates': 2}
+    monkeypatch.setattr(plan, 'measure', lambda topic: (profile, running))
+    assert planned(tmp_path, '--status')['settings'] == running
+    assert planned(tmp_path, '--status', '--max-stride', '16')['settings'] == {
+        **running, 'max_stride': 16}
 
 
 def test_status_without_ros_is_one_line(monkeypatch, capfd):

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
+from shadowtutor_ros.algorithms.analytic_model import Costs, throughput_bounds, traffic_bounds
 from shadowtutor_ros.labels import colorize, overlay
 from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student, WeightsError
@@ -38,7 +39,8 @@ def answer(key_frame, student, **changes):
         'new_version': key_frame.weights_version + 1,
         'weights_checksum': student.weights_checksum(), 'scope': Scope.FULL,
         'tensors': pack(student.tensors('full')), 'metric_before': 0.5, 'metric_after': 0.9,
-        'threshold': 0.8, 'steps': 3, 'teacher_seconds': 0.1, 'training_seconds': 0.2, **changes}
+        'threshold': 0.8, 'steps': 3, 'max_updates': 8, 'teacher_seconds': 0.1,
+        'training_seconds': 0.2, **changes}
     return update_to_message(Update(**fields), key_frame.header, 0.3)
 
 
@@ -310,6 +312,44 @@ def test_status_counts(ros, weights, frame):
     status = wait_for(lambda: [each for each in statuses if each.masks_published == 3])[0]
     assert status.state == TutorStatus.STATE_WAITING_FOR_TEACHER
     assert status.images_received == 3 and status.images_dropped == 0
+
+
+def test_status_holds_what_was_measured_and_its_bounds(ros, weights, frame):
+    start(ros, weights, status_period=0.1, min_stride=1, max_stride=4, key_frame__format='raw')
+    statuses = ros.collect(TutorStatus, 'student/status')
+    diagnostics = ros.collect(DiagnosticArray, '/diagnostics')
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: ros.probe.count_subscribers('key_frames'))
+    play(images, masks, [frame])
+    unknown = wait_for(lambda: [each for each in statuses if each.masks_published == 1])[0]
+    assert unknown.t_si > 0 and np.isnan([unknown.t_net, unknown.throughput_lower]).all()
+
+    time.sleep(0.5)
+    message = answer(wait_for(lambda: key_frames)[0], Student())
+    # A workstation whose clock is years off: its durations alone count.
+    message.header.stamp.sec += 10**8
+    updates.publish(message)
+    wait_for(lambda: [each for each in statuses if each.images_received == 1])
+    play(images, masks, [frame], sec=1)
+    status = wait_for(lambda: [each for each in statuses if each.updates_applied == 1])[0]
+    assert status.t_net == pytest.approx(status.round_trip_seconds - 0.3, abs=1e-6)
+    assert 0.2 <= status.t_net < 20
+    assert (status.t_sd, status.t_ti) == pytest.approx((0.2 / 3, 0.1))
+    assert (status.key_frame_bytes, status.update_bytes) == (frame.nbytes, len(message.blob))
+    assert (status.min_stride, status.max_stride, status.max_updates) == (1, 4, 8)
+    costs = Costs(status.t_si, status.t_sd, status.t_ti, status.t_net,
+                  frame.nbytes + len(message.blob))
+    limits = {'min_stride': 1, 'max_stride': 4, 'max_updates': 8}
+    throughput, traffic = throughput_bounds(costs, **limits), traffic_bounds(costs, **limits)
+    assert (status.throughput_lower, status.throughput_upper, status.traffic_lower,
+            status.traffic_upper) == pytest.approx(
+        (throughput.lower, throughput.upper, traffic.lower, traffic.upper), rel=1e-5)
+    shown = wait_for(lambda: [
+        values for each in diagnostics
+        if (values := {item.key: item.value for item in each.status[0].values})['t_net'] != 'nan'])
+    assert float(shown[0]['traffic_upper']) == pytest.approx(traffic.upper, rel=1e-5)
 
 
 def test_diagnostics_follow_the_state(ros, weights, frame):

@@ -38,7 +38,8 @@ def test_answers_a_key_frame(ros, weights, frame):
     ros.publisher(KeyFrame, 'key_frames').publish(key_frame(student, frame))
     message = wait_for(lambda: updates)[0]
     assert (message.session_id, message.key_frame_number) == (5, 1)
-    assert message.header.frame_id == 'eye' and message.steps == 3
+    assert message.header.frame_id == 'eye'
+    assert message.steps == message.max_updates == 3
     assert message.total_seconds >= message.teacher_seconds + message.training_seconds
     update = update_from_message(message)
     assert update.scope == Scope.PARTIAL

@@ -1,0 +1,66 @@
+"""What a running student measures for the analytic model."""
+
+from dataclasses import astuple
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from shadowtutor_ros.algorithms.client import ClientSettings
+from shadowtutor_ros.nodes.costs import CostMeter, FRAMES, KEY_FRAMES
+from shadowtutor_ros.wire.weight_update import Scope
+
+
+def add(meter, *, scope=Scope.PARTIAL, steps=4, training=0.4, teacher=0.2, round_trip=1.0,
+        total=0.7, up=100, down=300):
+    meter.add_key_frame(SimpleNamespace(
+        scope=scope, steps=steps, max_updates=8, training_seconds=training,
+        teacher_seconds=teacher, tensors=SimpleNamespace(blob=bytes(down))), round_trip, total, up)
+
+
+def test_nothing_is_known_before_the_first_sample():
+    meter = CostMeter()
+    assert all(map(math.isnan, astuple(meter.costs())))
+    meter.add_frame(0.05)
+    assert meter.costs().t_si == 0.05
+    for bounds in meter.bounds(ClientSettings()):
+        assert math.isnan(bounds.lower) and math.isnan(bounds.upper)
+
+
+def test_costs_and_bounds_by_hand():
+    meter = CostMeter()
+    for seconds in (0.1, 0.1, 7.0):
+        meter.add_frame(seconds)
+    add(meter)
+    costs = meter.costs()
+    assert astuple(costs) == pytest.approx((0.1, 0.1, 0.2, 0.3, 100, 300))
+    throughput, traffic = meter.bounds(ClientSettings(min_stride=4, max_stride=8))
+    assert throughput.lower == pytest.approx(4 / (0.4 + 0.8 + 0.2 + 0.3))
+    assert throughput.upper == pytest.approx(8 / (0.4 + 0.5))
+    assert traffic.lower == pytest.approx(3200 / (0.8 + 0.8 + 0.2 + 0.3))
+    assert traffic.upper == pytest.approx(3200 / 0.5)
+
+
+def test_one_slow_sample_does_not_count_and_old_ones_are_forgotten():
+    meter = CostMeter()
+    for round_trip in (1.0, 1.0, 60.0):
+        add(meter, round_trip=round_trip)
+    assert meter.costs().t_net == pytest.approx(0.3)
+    for _ in range(KEY_FRAMES):
+        add(meter, round_trip=2.7)
+    for _ in range(FRAMES // 2 + 1):
+        meter.add_frame(1.0)
+    for _ in range(FRAMES):
+        meter.add_frame(0.5)
+    assert meter.costs().t_net == pytest.approx(2.0) and meter.costs().t_si == 0.5
+
+
+@pytest.mark.parametrize('useless', [
+    {'scope': Scope.NONE, 'down': 0}, {'steps': 0}, {'total': 1.1}, {'total': math.nan},
+    {'total': -math.inf}, {'teacher': -1.0}, {'training': math.inf}])
+def test_what_tells_nothing_or_nonsense_is_left_out(useless):
+    meter = CostMeter()
+    add(meter, **useless)
+    assert math.isnan(meter.costs().t_net)
+    add(meter)
+    assert meter.costs().t_net == pytest.approx(0.3)
