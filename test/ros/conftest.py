@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 import torch
 
 from shadowtutor_ros.models.student import Student
-from shadowtutor_ros.nodes.running import qos
+from shadowtutor_ros.nodes.running import Finished, qos
 
 
 class Ros:
@@ -31,21 +31,26 @@ class Ros:
         self._thread.start()
 
     def _spin(self):
-        try:
-            self.executor.spin()
-        except ExternalShutdownException:
-            pass
+        while True:
+            try:
+                return self.executor.spin()
+            except ExternalShutdownException:
+                return
+            except Finished:  # ends a process; here other nodes share it
+                continue
 
     def add(self, node):
         self.nodes.append(node)
         self.executor.add_node(node)
         return node
 
-    def start(self, kind, **parameters):
+    def start(self, kind, remap=(), **parameters):
         """Start a node of the package; ``__`` in a name stands for a dot."""
         overrides = [
             Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()]
-        return self.add(kind(context=self.context, parameter_overrides=overrides))
+        rules = ['--ros-args', *(word for rule in remap for word in ('-r', rule))]
+        return self.add(kind(
+            context=self.context, cli_args=rules, parameter_overrides=overrides))
 
     def stop(self, node):
         self.executor.remove_node(node)
