@@ -7,7 +7,9 @@ from typing import Callable
 import numpy as np
 import torch
 
+from shadowtutor_ros.algorithms.drift import SceneDrift
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MIN_STRIDE, next_stride
+from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.wire.key_frame import KeyFrame
 from shadowtutor_ros.wire.weight_update import Scope, unpack, UpdateRejected, WeightUpdate
@@ -26,12 +28,23 @@ class ClientSettings:
     :ivar max_stride: MAX_STRIDE, in frames, at least ``min_stride``.
     :ivar late_update: one of :data:`LATE_UPDATE`.
     :ivar update_timeout: seconds after which a key frame's update counts as lost.
+    :ivar stride_rate: frames a second that strides are counted in, whatever the camera's rate; 0
+        counts the frames themselves, as the paper does.
+    :ivar drift: distance of the scene from the last key frame (see :class:`SceneDrift`) above
+        which a frame becomes a key frame early; 0 for never.
+    :ivar still: distance up to which the scene counts as the one that the student has mastered:
+        its next key frame may wait for ``still_stride``; 0 for never.
+    :ivar still_stride: frames between the key frames of a still scene.
     """
 
     min_stride: int = MIN_STRIDE
     max_stride: int = MAX_STRIDE
     late_update: str = 'continue'
     update_timeout: float = 10.0
+    stride_rate: float = 0.0
+    drift: float = 0.0
+    still: float = 0.0
+    still_stride: int = 512
 
 
 @dataclass
@@ -76,6 +89,9 @@ class Client:
         self.last_update: WeightUpdate | None = None
         self.round_trip: float | None = None
         self._send = send
+        self._key_frame_time = 0.0
+        self._drift = SceneDrift()
+        self._frames_since_early = settings.min_stride
         self._model_id = engine.student.model_id
         self._weights_checksum = engine.student.weights_checksum()
         #: Unanswered key frames: number → time sent. The last of them is awaited until it is
@@ -105,9 +121,18 @@ class Client:
         :returns: H×W uint8 class ids.
         """
         self._give_up_overdue(now)
-        if self.connected and not self.awaiting_update and self._is_key_frame():
+        may_send = self.connected and not self.awaiting_update
+        is_key_frame = may_send and self._is_due(now)
+        if is_key_frame:
             self._send_key_frame(frame, now)
         mask = self.engine(frame)
+        if may_send and not is_key_frame and self._has_drifted():
+            # Known only now that its features are; its own mask is out of reach anyway.
+            self._send_key_frame(frame, now)
+            self._frames_since_early = 0
+            is_key_frame = True
+        self._drift.update(self.engine.last_enc3, is_reference=is_key_frame)
+        self._frames_since_early += 1
         self.frames_since_key_frame += 1
         self.counters.frames += 1
         return mask
@@ -133,6 +158,7 @@ class Client:
                     self._awaited = None
                     self.stride = self.settings.min_stride
             raise
+        self.engine.restrict(update.classes)
         if tensors:
             self.engine.swap(tensors)
             self.weights_version = update.new_version
@@ -159,15 +185,44 @@ class Client:
             return self._unanswered[self._awaited] + self.settings.update_timeout
         return None
 
-    def _is_key_frame(self) -> bool:
+    def _is_due(self, now: float) -> bool:
+        """Tell whether a key frame is due by the stride (Algorithm 2)."""
+        if not self.counters.key_frames_sent:
+            return True
+        settings = self.settings
         # The limits may have changed since the stride was computed.
-        stride = max(self.settings.min_stride, min(self.settings.max_stride, self.stride))
-        return not self.counters.key_frames_sent or self.frames_since_key_frame >= stride
+        stride = max(settings.min_stride, min(settings.max_stride, self.stride))
+        if self._drift.distance < settings.still and self._has_mastered:
+            stride = max(stride, settings.still_stride)
+        elapsed = (settings.stride_rate * (now - self._key_frame_time) if settings.stride_rate
+                   else self.frames_since_key_frame)
+        return elapsed >= stride
+
+    @property
+    def _has_mastered(self) -> bool:
+        """Whether the student was good enough on the last key frame."""
+        update = self.last_update
+        return (update is not None and not self._unanswered
+                and update.metric_after > update.threshold)
+
+    def _has_drifted(self) -> bool:
+        """
+        Tell whether the scene has drifted too far from the last key frame to wait for the next.
+
+        Once is a flash, twice in a row is another scene. Early key frames are MIN_STRIDE apart.
+        """
+        limit = self.settings.drift
+        if not limit:
+            return False
+        before = self._drift.distance
+        return (min(before, self._drift.update(self.engine.last_enc3, is_reference=False)) > limit
+                and self._frames_since_early >= self.settings.min_stride)
 
     def _send_key_frame(self, frame: np.ndarray, now: float) -> None:
         self.counters.key_frames_sent += 1
         self._awaited = self.counters.key_frames_sent
         self._unanswered[self._awaited] = now
+        self._key_frame_time = now
         self.frames_since_key_frame = 0
         self._send(KeyFrame(
             self.session_id, self._awaited, self.counters.frames, self._model_id,
@@ -203,6 +258,9 @@ class Client:
             raise UpdateRejected(
                 'metric', f'metric {update.metric_after} or threshold {update.threshold} is not '
                 'between 0 and 1')
+        if not update.classes or not set(update.classes) <= set(range(NUM_CLASSES)):
+            raise UpdateRejected(
+                'classes', f'the classes {update.classes[:10]} are not of the {NUM_CLASSES} known')
         if update.scope == Scope.NONE:
             if update.tensors.blob or update.new_version != update.base_version:
                 raise UpdateRejected('scope', 'it says that it holds no weights, but does')
@@ -216,8 +274,12 @@ class Client:
         if update.scope not in (Scope.PARTIAL, Scope.FULL):
             raise UpdateRejected('scope', f'scope {update.scope} is unknown')
         student = self.engine.student
-        tensors = unpack(update.tensors, student.tensors(
-            'partial' if update.scope == Scope.PARTIAL else 'full'))
+        own = student.tensors()
+        count = len(update.tensors.entries)
+        if not count or (update.scope == Scope.FULL) != (count == len(own)):
+            raise UpdateRejected(
+                'scope', f'{count} of {len(own)} tensors are not its scope, {update.scope}')
+        tensors = unpack(update.tensors, own)
         if student.weights_checksum(tensors) != update.weights_checksum:
             raise UpdateRejected(
                 'checksum', 'the weights with it would not be those that the teacher has')

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Callable
 
 import numpy as np
+import torch
 
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
 from shadowtutor_ros.models.student import Student
@@ -19,7 +20,7 @@ class ServerSettings(TrainingSettings):
     """
     How key frames are answered: how the student is trained, and how its weights are sent.
 
-    :ivar encoding: of the weights, one of ``wire.weight_update.ENCODINGS``.
+    :ivar encoding: of the weights, one of ``wire.encodings.ENCODINGS``.
     """
 
     encoding: str = 'fp32'
@@ -80,6 +81,9 @@ class Server:
         # As they are now: they may change while the student is trained.
         settings = self._trainer.settings = dataclasses.replace(self.settings)
         in_step = key_frame.weights_checksum == self._student.weights_checksum()
+        # What the robot holds, if it is in step: what differences are taken from.
+        base = {name: tensor.detach().clone()
+                for name, tensor in self._student.tensors(settings.scope).items()}
 
         begin = self._clock()
         teaching = self._teacher(key_frame.frame)
@@ -87,14 +91,20 @@ class Server:
         result = self._trainer(key_frame.frame, teaching, on_step)
         trained = self._clock()
 
+        scope, tensors, metric_after = Scope.NONE, NO_TENSORS, result.metric_after
         if not in_step:
-            # Exact, so that the front end is not rounded where only the back end is trained.
-            scope, tensors = Scope.FULL, self._pack('full', 'fp32')
+            # Exact, so that what is not trained is not rounded.
+            scope, tensors = Scope.FULL, self._pack('full', 'fp32', base)
         elif result.changed:
-            scope = Scope.PARTIAL if settings.scope == 'partial' else Scope.FULL
-            tensors = self._pack(settings.scope, settings.encoding)
-        else:
-            scope, tensors = Scope.NONE, NO_TENSORS
+            packed = self._pack(settings.scope, settings.encoding, base)
+            if settings.encoding != 'fp32':
+                metric_after = self._trainer.metric()
+            if metric_after > result.metric_before:
+                everything = len(base) == len(self._student.tensors())
+                scope, tensors = Scope.FULL if everything else Scope.PARTIAL, packed
+            else:  # the coding loses all that was gained
+                self._student.load_state_dict(base, strict=False)
+                metric_after = result.metric_before
         return WeightUpdate(
             session_id=key_frame.session_id,
             key_frame_number=key_frame.number,
@@ -104,20 +114,23 @@ class Server:
             weights_checksum=self._student.weights_checksum(),
             scope=scope,
             tensors=tensors,
+            classes=self._trainer.classes,
             metric_before=result.metric_before,
-            metric_after=result.metric_after,
+            metric_after=metric_after,
             threshold=settings.threshold,
             steps=result.steps,
             max_updates=settings.max_updates,
             teacher_seconds=labelled - begin,
             training_seconds=trained - labelled)
 
-    def _pack(self, scope: str, encoding: str) -> PackedTensors:
+    def _pack(
+            self, scope: str, encoding: str, base: dict[str, torch.Tensor]) -> PackedTensors:
         """Pack a scope's tensors, and go on from exactly what the robot will unpack."""
         own = self._student.tensors(scope)
-        packed = pack(own, encoding)
+        base = {**own, **base} if scope == 'full' else base
+        packed = pack(own, encoding, base)
         try:
-            unpacked = unpack(packed, own)
+            unpacked = unpack(packed, base)
         except UpdateRejected as rejected:
             self._student.assign(self._initial)
             self._trainer.forget()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from shadowtutor_ros.algorithms.striding import THRESHOLD
 from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.metrics import mean_iou
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student import blocks_of, ENCODER, Features, Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
 #: How much the boxes of objects grow for the loss, as a share of their width and height: half of
@@ -22,13 +22,21 @@ BOX_GROWTH = 0.15
 @dataclass
 class TrainingSettings:
     """
-    How the student is trained on a key frame; the defaults are the paper's.
+    How the student is trained on a key frame; the paper's values stand with each.
 
     :ivar threshold: THRESHOLD, mean IoU above which the student is good enough, 0 to 1.
     :ivar max_updates: MAX_UPDATES, training steps at most on one key frame, at least 0.
     :ivar learning_rate: of Adam, above 0.
     :ivar object_weight: weight of the loss inside the boxes of objects, at least 1.
-    :ivar scope: 'partial' trains the back end, 'full' everything.
+    :ivar scope: which blocks are trained: one of ``models.student.SCOPES``, or names of blocks
+        separated by commas. The paper's is 'partial'.
+    :ivar replay: earlier key frames that every step trains on too, drawn at random; the paper has
+        none.
+    :ivar replay_memory: key frames that are remembered, at least 1. With a frozen encoder one of
+        1280×720 takes 6 MB: its features (5.1 MB) and its label; else 3.7 MB, frame and label.
+    :ivar seen_classes: whether the student may choose from those classes alone that the teacher
+        saw in the key frames remembered. The paper's chooses from all.
+    :ivar seed: of the draws.
     """
 
     threshold: float = THRESHOLD
@@ -36,6 +44,11 @@ class TrainingSettings:
     learning_rate: float = 0.01
     object_weight: float = 5.0
     scope: str = 'partial'
+    replay: int = 0
+    replay_memory: int = 16
+    iou_loss: float = 0.0
+    seen_classes: bool = False
+    seed: int = 0
 
 
 @dataclass
@@ -92,9 +105,45 @@ def weighted_cross_entropy(
     return (losses * weights).mean()
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """
+    A labelled key frame, ready to be trained on.
+
+    :ivar x: what the trained part of the network is fed with: the encoder's features where it is
+        frozen, else the frame, 1×3×H×W uint8.
+    :ivar label: 1×H×W uint8 class ids.
+    :ivar boxes: N×4, of the teacher.
+    :ivar classes: ids that the label holds, ``IGNORE`` aside.
+    """
+
+    x: Features | torch.Tensor
+    label: torch.Tensor
+    boxes: np.ndarray
+    classes: frozenset[int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return tuple(self.label.shape[1:])
+
+
+def soft_iou_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """One minus mean soft IoU over the classes in the label."""
+    counted = (label != IGNORE)[:, None]
+    probability = logits.softmax(1) * counted
+    target = F.one_hot(
+        torch.where(label == IGNORE, 0, label).long(), logits.shape[1]).permute(0, 3, 1, 2)
+    target = target * counted
+    intersection = (probability * target).sum((0, 2, 3))
+    union = (probability + target).sum((0, 2, 3)) - intersection
+    present = target.sum((0, 2, 3)) > 0
+    return 1 - (intersection / union)[present].mean()
+
+
 class StudentTrainer:
     """
-    Algorithm 1 with what it keeps from key frame to key frame: the student and Adam's state.
+    Algorithm 1 with what it keeps from key frame to key frame: Adam's state, recent key frames.
 
     :param student: is trained in place; only the tensors of the settings' scope change.
     :param settings: are read at each call, so that they can change at run time.
@@ -103,23 +152,91 @@ class StudentTrainer:
     def __init__(self, student: Student, settings: TrainingSettings):
         self.student = student
         self.settings = settings
-        self._scope = None
-        self._optimizer = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the optimizer's state and all key frames, after the weights were set anew."""
+        self._scope: str | None = None
+        self._optimizer: torch.optim.Adam | None = None
+        self._memory: list[_Sample] = []
+        self._random = np.random.default_rng(self.settings.seed)
 
     def _prepare(self) -> None:
-        """Make the optimizer for the scope in force; a new scope starts a new one."""
+        """Make the optimizer for the scope in force; a new scope starts anew."""
         if self._scope != self.settings.scope:
+            self.forget()
             trained = self.student.tensors(self.settings.scope)
             for name, parameter in self.student.named_parameters():
                 parameter.requires_grad_(name in trained)
             self._optimizer = torch.optim.Adam(list(trained.values()))
             self._scope = self.settings.scope
+            self._encoder_is_frozen = not set(blocks_of(self._scope)) & set(ENCODER)
+            # PyTorch 2.13 and 2.15 crashed on a CPU when they trained the encoder in the faster
+            # channels_last.
+            self.student.to(memory_format=torch.channels_last if self._encoder_is_frozen
+                            else torch.contiguous_format)
         for group in self._optimizer.param_groups:
             group['lr'] = self.settings.learning_rate
 
-    def forget(self) -> None:
-        """Forget the optimizer's state, after the weights were set from outside."""
-        self._scope = None
+    def _make_sample(self, frame: np.ndarray, teaching: TeacherPrediction) -> _Sample:
+        device = next(self.student.parameters()).device
+        # PyTorch warns of arrays that are read-only, as those over messages may be.
+        x = torch.from_numpy(np.require(frame, requirements=('C', 'W'))).to(device)
+        x = x.permute(2, 0, 1)[None]
+        if self._encoder_is_frozen:
+            with torch.no_grad():
+                x = self.student.front(x.float())
+        classes = frozenset(np.unique(teaching.label).tolist()) - {IGNORE}
+        if teaching.label.shape != frame.shape[:2] or not all(
+                label < self.student.num_classes for label in classes):
+            raise ValueError(
+                f'the teacher gave a label of shape {teaching.label.shape} with the classes '
+                f'{sorted(classes)} for a frame of shape {frame.shape}: wanted its height and '
+                f'width, and classes below {self.student.num_classes}')
+        return _Sample(
+            x, torch.from_numpy(teaching.label)[None].to(device), teaching.boxes, classes)
+
+    def _logits(self, sample: _Sample) -> torch.Tensor:
+        device = sample.label.device
+        # bfloat16 has the range of float32, so that the loss needs no scaling.
+        mixed = device.type == 'cuda' and torch.cuda.is_bf16_supported()
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            if self._encoder_is_frozen:
+                logits = self.student.back(sample.x, sample.size)
+            else:
+                logits = self.student(sample.x.float().contiguous())
+        return logits.float()
+
+    def _loss(self, sample: _Sample, logits: torch.Tensor) -> torch.Tensor:
+        weights = torch.from_numpy(
+            loss_weights(sample.boxes, sample.size, self.settings.object_weight))
+        loss = weighted_cross_entropy(
+            logits, sample.label.long(), weights[None].to(logits.device))
+        if self.settings.iou_loss:
+            loss = loss + self.settings.iou_loss * soft_iou_loss(logits, sample.label)
+        return loss
+
+    def _metric(self, sample: _Sample, logits: torch.Tensor) -> float:
+        logits = logits.detach()[0]
+        if len(self.classes) == len(logits):
+            prediction = logits.argmax(0)
+        else:  # the robot chooses from some alone
+            classes = torch.tensor(self.classes, device=logits.device)
+            prediction = classes[logits[classes].argmax(0)]
+        return mean_iou(prediction, sample.label[0], self.student.num_classes)
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Ids of the classes that the student may choose from: all, or those seen of late."""
+        seen = set().union(*(sample.classes for sample in self._memory))
+        if not self.settings.seen_classes or not seen:
+            seen = range(self.student.num_classes)
+        return tuple(sorted(seen))
+
+    @torch.no_grad()
+    def metric(self) -> float:
+        """Compute the mean IoU of the student as it is now on the last key frame, 0 to 1."""
+        return self._metric(self._memory[-1], self._logits(self._memory[-1]))
 
     def __call__(
             self, frame: np.ndarray, teaching: TeacherPrediction,
@@ -135,38 +252,12 @@ class StudentTrainer:
         :param on_step: called after every training step.
         """
         self._prepare()
-        settings, student = self.settings, self.student
-        device = next(student.parameters()).device
-        size = frame.shape[:2]
-        # PyTorch warns of arrays that are read-only, as those over messages may be.
-        x = torch.from_numpy(np.require(frame, requirements=('C', 'W'))).to(device)
-        x = x.permute(2, 0, 1)[None].float()
-        # A permuted HWC image is a channels_last batch of one, the fast layout; but PyTorch 2.13
-        # and 2.15 crashed on a CPU when they trained the front end in it.
-        partial = settings.scope == 'partial'
-        student.to(memory_format=torch.channels_last if partial else torch.contiguous_format)
-        if not partial:
-            x = x.contiguous()
-        label = torch.from_numpy(teaching.label).to(device)
-        weights = torch.from_numpy(
-            loss_weights(teaching.boxes, size, settings.object_weight)).to(device)
-        label_batch, weights_batch = label.long()[None], weights[None]
-
-        if partial:
-            with torch.no_grad():
-                features = student.front(x)
-
-            def forward() -> torch.Tensor:
-                return student.back(features, size)
-        else:
-            def forward() -> torch.Tensor:
-                return student(x)
-
-        def metric_of(logits: torch.Tensor) -> float:
-            return mean_iou(logits.detach()[0].argmax(0), label, student.num_classes)
-
-        logits = forward()
-        metric = metric_of(logits)
+        settings = self.settings
+        sample = self._make_sample(frame, teaching)
+        logits = self._logits(sample)
+        earlier = list(self._memory)
+        self._memory = [*earlier, sample][-max(1, settings.replay_memory):]
+        metric = self._metric(sample, logits)
         if math.isnan(metric):
             # No pixel counts, so nothing can be learnt or said: at THRESHOLD the stride stays.
             return TrainingResult(settings.threshold, settings.threshold)
@@ -174,14 +265,19 @@ class StudentTrainer:
         if metric > settings.threshold or settings.max_updates == 0:
             return result
 
-        best = _Snapshot(student.tensors(settings.scope), self._optimizer)
+        best = _Snapshot(self.student.tensors(settings.scope), self._optimizer)
         for step in range(settings.max_updates):
-            loss = weighted_cross_entropy(logits, label_batch, weights_batch)
+            loss = self._loss(sample, logits)
+            replayed = self._replayed(earlier)
+            share = 1 / (1 + len(replayed))
             self._optimizer.zero_grad()
-            loss.backward()
+            (share * loss).backward()
+            # One by one: each frame is normalised by its own statistics, as the robot does.
+            for other in replayed:
+                (share * self._loss(other, self._logits(other))).backward()
             self._optimizer.step()
-            logits = forward()
-            metric = metric_of(logits)
+            logits = self._logits(sample)
+            metric = self._metric(sample, logits)
             result.steps = step + 1
             result.losses.append(float(loss.detach()))
             result.metrics.append(metric)
@@ -194,6 +290,12 @@ class StudentTrainer:
                 best.take()
         best.restore()
         return result
+
+    def _replayed(self, earlier: list[_Sample]) -> list[_Sample]:
+        """Draw the earlier key frames that a step trains on too."""
+        count = min(len(earlier), self.settings.replay)
+        return [earlier[index] for index in self._random.choice(
+            len(earlier), count, replace=False)] if count else []
 
 
 class _Snapshot:

@@ -13,8 +13,8 @@ from typing import Any, get_args, get_origin, get_type_hints, Union
 from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.evaluation.simulate import Method
+from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import FORMATS
-from shadowtutor_ros.wire.weight_update import ENCODINGS
 
 #: The first implementation's settings, all of them, whatever the defaults are: what it did not
 #: have is off.

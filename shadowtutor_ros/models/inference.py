@@ -18,6 +18,9 @@ from shadowtutor_ros.models.tail import MergedTail
 #: 'exact' computes in float32; 'fast' in half precision, where the device is faster with it.
 PRECISIONS = ('exact', 'fast')
 
+#: Taken from the logits of classes that must not be chosen; in half precision it is finite too.
+_NEVER = 1e4
+
 
 class InferenceEngine:
     """
@@ -54,6 +57,7 @@ class InferenceEngine:
                 block.to(self._dtype)
         self._tail = MergedTail(
             *(part.to(self.device, self._dtype) for part in self.student.merged_tail()))
+        self._allowed = torch.ones(student.num_classes, dtype=torch.bool)
         self._pixel_mean = torch.tensor(PIXEL_MEAN, device=self.device)
         self._graph: _Graph | None = None
         self._graphs = self.device.type == 'cuda'
@@ -69,8 +73,29 @@ class InferenceEngine:
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
             reduced[name].copy_(tensor)
+        self._merge()
+
+    def restrict(self, classes: tuple[int, ...]) -> None:
+        """
+        Choose from these classes alone; not while a frame is inferred.
+
+        :param classes: ids, one at least.
+        """
+        allowed = torch.zeros(self.student.num_classes, dtype=torch.bool)
+        allowed[list(classes)] = True
+        if not torch.equal(allowed, self._allowed):
+            self._allowed = allowed
+            self._merge()
+
+    def _merge(self) -> None:
+        """Merge the last layers anew; a class that is not allowed is never the largest."""
+        last = self.student.out_conv3
+        bias = last.bias - _NEVER * (~self._allowed).float()
+        self._network.out_conv3.bias.copy_(bias)
+        own, last.bias.data = last.bias.data, bias.data
         for part, merged in zip(self._tail, self.student.merged_tail()):
             part.copy_(merged)
+        last.bias.data = own
 
     @torch.inference_mode()
     def __call__(self, frame: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 The student: a small encoder-decoder that is split into a front end and a back end.
 
 The network is that of the first implementation of ShadowTutor, after JITNet (Mullapudi et al.,
-ICCV 2019). The front end (``in_conv1`` to ``dec1``) is frozen in partial distillation; the back
-end (``dec2`` to ``out_conv3``) is what a teacher trains and sends.
+ICCV 2019): an encoder and a decoder. What a teacher trains and sends is a scope, the end of the
+decoder (``dec2`` to ``out_conv3``) in the paper's partial distillation.
 """
 
 import hashlib
@@ -30,8 +30,29 @@ MIN_SIDE = 33
 #: Mean of the pixels that the student was trained on: BGR, 0 to 255.
 PIXEL_MEAN = (103.53, 116.28, 123.675)
 
-#: The blocks of the back end, in the order of computation.
-BACK = ('dec2', 'dec3', 'out_conv1', 'out_conv2', 'out_conv3')
+#: The blocks of the network, in the order of computation.
+ENCODER = ('in_conv1', 'in_conv2', 'enc1', 'enc2', 'enc3')
+DECODER = ('dec1', 'dec2', 'dec3', 'out_conv1', 'out_conv2', 'out_conv3')
+BLOCKS = ENCODER + DECODER
+
+#: What can be trained and sent, by name: the paper's back end, the decoder, the whole network.
+SCOPES = {'partial': DECODER[1:], 'decoder': DECODER, 'full': BLOCKS}
+
+
+def blocks_of(scope: str) -> tuple[str, ...]:
+    """
+    Return the blocks of a scope.
+
+    :param scope: one of :data:`SCOPES`, or names of :data:`BLOCKS` separated by commas.
+    :raises ValueError: if it is neither.
+    """
+    names = SCOPES.get(scope) or tuple(scope.split(','))
+    unknown = [name for name in names if name not in BLOCKS]
+    if unknown:
+        raise ValueError(
+            f"scope '{scope}' is unknown: choose {', '.join(SCOPES)}, or blocks separated by "
+            f"commas, of {', '.join(BLOCKS)}")
+    return names
 
 
 class WeightsError(ValueError):
@@ -72,7 +93,7 @@ class Block(nn.Module):
 
 class Features(NamedTuple):
     """
-    What the front end hands to the back end, for images of H×W.
+    What the encoder hands to the decoder, for images of H×W.
 
     :ivar enc1: N×64×H/8×W/8.
     :ivar enc2: N×64×H/16×W/16.
@@ -114,7 +135,7 @@ class Student(nn.Module):
 
     def front(self, x: torch.Tensor) -> Features:
         """
-        Run the front end.
+        Run the encoder, the front end.
 
         :param x: N×3×H×W float, BGR, 0 to 255.
         """
@@ -132,7 +153,7 @@ class Student(nn.Module):
 
     def back(self, features: Features, size: tuple[int, int]) -> torch.Tensor:
         """
-        Run the back end.
+        Run the decoder, the back end.
 
         :param features: of :meth:`front`.
         :param size: (H, W) of the images, which is the size of the result.
@@ -181,14 +202,12 @@ class Student(nn.Module):
         """
         Return the tensors of a scope by name; they are the parameters themselves, not copies.
 
-        :param scope: 'partial' for the back end, 'full' for everything.
-        :raises ValueError: if the scope is another.
+        :param scope: as for :func:`blocks_of`, which raises ValueError for any other.
         """
-        if scope not in ('partial', 'full'):
-            raise ValueError(f"scope '{scope}' is neither 'partial' nor 'full'")
+        blocks = blocks_of(scope)
         return {
             name: tensor for name, tensor in self.state_dict(keep_vars=True).items()
-            if scope == 'full' or name.split('.')[0] in BACK}
+            if name.split('.')[0] in blocks}
 
     @property
     def model_id(self) -> str:

@@ -62,7 +62,7 @@ def update_to_message(
         shapes=['x'.join(map(str, entry.shape)) for entry in tensors.entries],
         offsets=[entry.offset for entry in tensors.entries],
         blob=to_bytes(tensors.blob), uncompressed_size=tensors.uncompressed_size,
-        blob_checksum=tensors.checksum, metric_before=update.metric_before,
+        blob_checksum=tensors.checksum, classes=update.classes, metric_before=update.metric_before,
         metric_after=update.metric_after, threshold=update.threshold, steps=update.steps,
         max_updates=update.max_updates,
         teacher_seconds=update.teacher_seconds, training_seconds=update.training_seconds,
@@ -93,6 +93,7 @@ def update_from_message(message: WeightUpdateMessage) -> WeightUpdate:
         tensors=PackedTensors(
             message.encoding, entries, message.blob.tobytes(), message.uncompressed_size,
             message.blob_checksum),
-        metric_before=message.metric_before, metric_after=message.metric_after,
+        classes=tuple(message.classes), metric_before=message.metric_before,
+        metric_after=message.metric_after,
         threshold=message.threshold, steps=message.steps, max_updates=message.max_updates,
         teacher_seconds=message.teacher_seconds, training_seconds=message.training_seconds)

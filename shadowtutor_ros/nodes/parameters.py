@@ -18,8 +18,9 @@ from rclpy.node import Node
 from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.models.inference import PRECISIONS
+from shadowtutor_ros.models.student import BLOCKS
+from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import FORMATS
-from shadowtutor_ros.wire.weight_update import ENCODINGS
 
 _ORIGIN = 'Made by `python -m shadowtutor_ros.nodes.parameters` from the tables in that file.'
 
@@ -86,6 +87,18 @@ STUDENT = (
         'update_timeout', _CLIENT.update_timeout, 'seconds after which an update counts as lost '
         "and late_update 'wait' goes on without it", (0.1, 600.0)),
     Parameter(
+        'stride_rate', _CLIENT.stride_rate, 'frames a second that strides are counted in, whatever '
+        'the rate of the camera; 0: the frames themselves', (0.0, 1000.0)),
+    Parameter(
+        'drift', _CLIENT.drift, 'how far the scene may drift from the last key frame, in the '
+        "student's features, before a frame becomes a key frame early; 0: never", (0.0, 10.0)),
+    Parameter(
+        'still', _CLIENT.still, 'up to which drift a scene that the student has mastered is still, '
+        'so that its next key frame waits for still_stride; 0: never', (0.0, 10.0)),
+    Parameter(
+        'still_stride', _CLIENT.still_stride, 'frames between the key frames of a still scene',
+        (1, 1000000)),
+    Parameter(
         'image_transport', 'raw', "'raw' subscribes to image, 'compressed' to image/compressed",
         choices=('raw', 'compressed'), read_only=True),
     Parameter('key_frame.format', 'jpeg', 'how key frames are coded', choices=FORMATS),
@@ -115,12 +128,25 @@ TEACHER = (
         'most', (0, 1000)),
     Parameter('learning_rate', _SERVER.learning_rate, 'of Adam', (1e-6, 1.0)),
     Parameter(
-        'scope', _SERVER.scope, "'partial' trains and sends the student's back end, 'full' all of "
-        'it', choices=('partial', 'full')),
+        'scope', _SERVER.scope, "what is trained and sent: 'partial', the paper's part of the "
+        "decoder; 'decoder', all of it; 'full', the whole student; or blocks separated by commas, "
+        f"of {', '.join(BLOCKS)}"),
+    Parameter(
+        'replay', _SERVER.replay, 'earlier key frames that every training step trains on too',
+        (0, 100)),
+    Parameter(
+        'replay_memory', _SERVER.replay_memory, 'key frames that are remembered for each robot; '
+        'one of 1280x720 takes 6 MB', (1, 1000)),
+    Parameter(
+        'seen_classes', _SERVER.seen_classes, 'whether the student may choose from those classes '
+        'alone that the teacher saw in the key frames remembered'),
     Parameter(
         'object_weight', _SERVER.object_weight, 'weight of the loss in the boxes of objects; 1 '
         'elsewhere', (1.0, 100.0)),
-    Parameter('encoding', _SERVER.encoding, 'of the weights sent', choices=tuple(ENCODINGS)),
+    Parameter(
+        'encoding', _SERVER.encoding, "of the weights sent: 'fp32' and 'fp16' as they are; 'int8', "
+        "'int4' and 'sparse' (the largest tenth) as compressed differences",
+        choices=tuple(ENCODINGS)),
     Parameter(
         'teacher', 'maskrcnn_resnet50_fpn', 'a torchvision network, the path of an ONNX file, '
         "'scene', or 'package.module:Class'", read_only=True),

@@ -10,7 +10,7 @@ from rclpy.publisher import Publisher
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.models.inference import choose_device, use_threads
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student import blocks_of, Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
@@ -57,7 +57,7 @@ class TeacherNode(Node):
         self._thread: threading.Thread | None = None
 
         self.settings = ServerSettings()
-        self.parameters = Parameters(self, TEACHER, apply=self._apply)
+        self.parameters = Parameters(self, TEACHER, _fault, self._apply)
         names = self.parameters['robots']
         if len(set(names)) != len(names) or not names:
             raise ParameterError(f'robots is {names}: expected one namespace or more, each once')
@@ -152,6 +152,14 @@ class TeacherNode(Node):
             f'{len(message.image.data) / 1e3:.0f} kB in, {len(update.tensors.blob) / 1e3:.0f} kB '
             f'out; {update.teacher_seconds * 1e3:.0f} ms teacher, '
             f'{update.training_seconds * 1e3:.0f} ms training, {total * 1e3:.0f} ms in all')
+
+
+def _fault(values: dict) -> str | None:
+    try:
+        blocks_of(values['scope'])
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def main(args: list[str] | None = None) -> int:

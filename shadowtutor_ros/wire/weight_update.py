@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-import math
 import zlib
 
 import numpy as np
 import torch
 
-#: How tensors can be coded: the name and the dtype (little endian) of the values in the blob.
-ENCODINGS = {'fp32': np.dtype('<f4'), 'fp16': np.dtype('<f2')}
+from shadowtutor_ros.wire.encodings import compress, decompress, DecodingError, ENCODINGS
 
 
 class Scope(IntEnum):
@@ -34,8 +32,8 @@ class UpdateRejected(ValueError):
 
 #: Why an update can be rejected.
 REJECTION_REASONS = (
-    'session', 'key_frame', 'model', 'base_version', 'metric', 'scope', 'encoding', 'size',
-    'checksum', 'layout', 'not_finite')
+    'session', 'key_frame', 'model', 'base_version', 'metric', 'classes', 'scope', 'encoding',
+    'size', 'checksum', 'layout', 'not_finite')
 
 
 @dataclass(frozen=True)
@@ -53,10 +51,10 @@ class PackedTensors:
     """
     Tensors as bytes.
 
-    :ivar encoding: one of :data:`ENCODINGS`.
+    :ivar encoding: one of ``encodings.ENCODINGS``.
     :ivar entries: where each tensor lies in the uncompressed blob.
-    :ivar blob: the bytes.
-    :ivar uncompressed_size: of the blob, in bytes.
+    :ivar blob: the bytes, compressed where the encoding compresses.
+    :ivar uncompressed_size: in bytes.
     :ivar checksum: CRC-32 of the blob.
     """
 
@@ -80,6 +78,7 @@ class WeightUpdate:
     :ivar weights_checksum: CRC-32 of all the robot's weights once this is applied.
     :ivar scope: what ``tensors`` holds.
     :ivar tensors: the weights.
+    :ivar classes: ids of the classes that the student may choose from; ascending.
     :ivar metric_before, metric_after: mean IoU on the key frame, 0 to 1.
     :ivar threshold: what the student was trained against, 0 to 1.
     :ivar steps: training steps taken.
@@ -95,6 +94,7 @@ class WeightUpdate:
     weights_checksum: int
     scope: Scope
     tensors: PackedTensors
+    classes: tuple[int, ...]
     metric_before: float
     metric_after: float
     threshold: float
@@ -104,64 +104,88 @@ class WeightUpdate:
     training_seconds: float
 
 
-def pack(tensors: dict[str, torch.Tensor], encoding: str = 'fp32') -> PackedTensors:
+def _flat(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().contiguous().numpy().reshape(-1)
+
+
+def pack(
+        tensors: dict[str, torch.Tensor], encoding: str = 'fp32',
+        base: dict[str, torch.Tensor] | None = None) -> PackedTensors:
     """
     Turn tensors into bytes.
 
     :param tensors: floating-point tensors by name.
-    :param encoding: one of :data:`ENCODINGS`.
+    :param encoding: one of ``encodings.ENCODINGS``.
+    :param base: what the receiver holds, float32 by name; absolute encodings can do without.
     :raises ValueError: if the encoding is unknown.
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"encoding '{encoding}' is unknown: choose one of {', '.join(ENCODINGS)}")
-    dtype = ENCODINGS[encoding]
-    entries, parts, offset = [], [], 0
-    for name, tensor in tensors.items():
-        data = tensor.detach().cpu().numpy().astype(dtype, order='C').tobytes()
+    code = ENCODINGS[encoding]
+    base = tensors if base is None else base
+    parts = code.encode(
+        [_flat(tensor) for tensor in tensors.values()], [_flat(base[name]) for name in tensors])
+    entries, offset = [], 0
+    for (name, tensor), part in zip(tensors.items(), parts):
         entries.append(TensorEntry(name, encoding, tuple(tensor.shape), offset))
-        parts.append(data)
-        offset += len(data)
+        offset += len(part)
     blob = b''.join(parts)
-    return PackedTensors(encoding, tuple(entries), blob, len(blob), zlib.crc32(blob))
+    if code.compressed:
+        blob = compress(blob)
+    return PackedTensors(encoding, tuple(entries), blob, offset, zlib.crc32(blob))
 
 
-def unpack(
-        packed: PackedTensors, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def unpack(packed: PackedTensors, base: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """
     Check bytes from the network in every respect and turn them into new tensors.
 
     :param packed: not trusted.
-    :param expected: the tensors that it must hold, by name; only their shapes count.
+    :param base: the tensors that it may hold, by name, in their order; differences are added to
+        their values.
     :returns: new float32 tensors on the CPU, by name.
     :raises UpdateRejected: if anything does not hold; nothing has happened then.
     """
-    dtype = ENCODINGS.get(packed.encoding)
-    if dtype is None:
+    code = ENCODINGS.get(packed.encoding)
+    if code is None:
         raise UpdateRejected(
             'encoding', f"encoding '{packed.encoding[:40]}' is unknown: expected one of "
             f"{', '.join(ENCODINGS)}")
-    size = sum(tensor.numel() for tensor in expected.values()) * dtype.itemsize
-    if not packed.uncompressed_size == len(packed.blob) == size:
+    names = [entry.name for entry in packed.entries]
+    if names != [name for name in base if name in set(names)]:
         raise UpdateRejected(
-            'size', f'{len(packed.blob)} bytes, said to be {packed.uncompressed_size}, where '
-            f'{size} were wanted')
+            'layout', f'{len(names)} tensors are not some of the {len(base)} known, or stand in '
+            'another order')
+    for entry in packed.entries:
+        shape = tuple(base[entry.name].shape)
+        if (entry.shape, entry.dtype) != (shape, packed.encoding):
+            raise UpdateRejected(
+                'layout', f'{entry.name} is {entry.dtype[:40]} of shape {entry.shape}, wanted '
+                f'{packed.encoding} of shape {shape}')
+    sizes = [base[name].numel() for name in names]
+    least, most = (sum(bound(size) for size in sizes) for bound in (code.least, code.most))
+    if not least <= packed.uncompressed_size <= most:
+        raise UpdateRejected(
+            'size', f'{packed.uncompressed_size} bytes are said, where '
+            f"{least if least == most else f'{least} to {most}'} were wanted")
     if zlib.crc32(packed.blob) != packed.checksum:
         raise UpdateRejected('checksum', 'the checksum does not fit the bytes')
-    if [entry.name for entry in packed.entries] != list(expected):
-        raise UpdateRejected(
-            'layout', f'{len(packed.entries)} tensors are not the {len(expected)} wanted, or '
-            'stand in another order')
     tensors, offset = {}, 0
-    for entry in packed.entries:
-        shape = tuple(expected[entry.name].shape)
-        if (entry.shape, entry.offset, entry.dtype) != (shape, offset, packed.encoding):
-            raise UpdateRejected(
-                'layout', f'{entry.name} is {entry.dtype[:40]} of shape {entry.shape} at '
-                f'{entry.offset}, wanted {packed.encoding} of shape {shape} at {offset}')
-        count = math.prod(shape)
-        values = np.frombuffer(packed.blob, dtype, count, offset).astype(np.float32)
-        if not np.isfinite(values).all():
-            raise UpdateRejected('not_finite', f'{entry.name} holds values that are not finite')
-        tensors[entry.name] = torch.from_numpy(values.reshape(shape))
-        offset += count * dtype.itemsize
+    try:
+        blob = (decompress(packed.blob, packed.uncompressed_size) if code.compressed
+                else packed.blob)
+        if len(blob) != packed.uncompressed_size:
+            raise DecodingError(f'{len(blob)} bytes, said to be {packed.uncompressed_size}')
+        for entry in packed.entries:
+            if entry.offset != offset:
+                raise UpdateRejected(
+                    'layout', f'{entry.name} is said to begin at {entry.offset}, not {offset}')
+            values, offset = code.decode(blob, offset, _flat(base[entry.name]))
+            if not np.isfinite(values).all():
+                raise UpdateRejected(
+                    'not_finite', f'{entry.name} holds values that are not finite')
+            tensors[entry.name] = torch.from_numpy(values.reshape(entry.shape))
+        if offset != len(blob):
+            raise DecodingError(f'{len(blob) - offset} bytes are left over')
+    except DecodingError as error:
+        raise UpdateRejected('size', str(error)) from None
     return tensors

@@ -24,6 +24,7 @@ class Robot:
         self.engine = InferenceEngine(student)
         self.client = Client(self, self._send, self.settings)
         self.now = 0.0
+        self.features = torch.ones(1, 128, 2, 3)
 
     # What the client uses of an engine; a constant mask instead of an inference saves time.
 
@@ -33,6 +34,13 @@ class Robot:
 
     def swap(self, tensors):
         self.engine.swap(tensors)
+
+    def restrict(self, classes):
+        self.engine.restrict(classes)
+
+    @property
+    def last_enc3(self):
+        return self.features
 
     def __call__(self, frame):
         self.events.append('infer')
@@ -72,8 +80,8 @@ def metric_alone(key_frame, metric=0.8, **changes):
         session_id=key_frame.session_id, key_frame_number=key_frame.number,
         model_id=key_frame.model_id, base_version=key_frame.weights_version,
         new_version=key_frame.weights_version, weights_checksum=key_frame.weights_checksum,
-        scope=Scope.NONE, tensors=NO_TENSORS, metric_before=metric, metric_after=metric,
-        threshold=0.8, steps=0, max_updates=8, teacher_seconds=0.2,
+        scope=Scope.NONE, tensors=NO_TENSORS, classes=tuple(range(9)), metric_before=metric,
+        metric_after=metric, threshold=0.8, steps=0, max_updates=8, teacher_seconds=0.2,
         training_seconds=0.1), **changes)
 
 
@@ -357,6 +365,86 @@ def test_the_wait_ends_at_the_very_time_that_it_said(student):
         assert robot.client.counters.updates_lost == 1
 
 
+# --- key frames by the scene --------------------------------------------------------------------
+
+def answer(robot, metric=1.0):
+    """Answer the last key frame, and let the stride be long."""
+    robot.update(metric_alone(robot.key_frames[-1], metric))
+    robot.client.stride = 64
+
+
+def test_a_cut_is_answered_two_frames_later(student):
+    robot = Robot(student, drift=0.3)
+    robot.run(10)
+    answer(robot)
+    robot.features = -robot.features
+    assert robot.run(1) == [], 'once is a flash'
+    robot.events.clear()
+    assert robot.run(1) == [11]
+    assert robot.events == ['infer', 'send'], 'its own mask does not wait'
+
+
+def test_a_flash_is_no_cut(student):
+    robot = Robot(student, drift=0.3)
+    robot.run(10)
+    answer(robot)
+    usual = robot.features
+    for _ in range(5):
+        robot.features = 3 * usual
+        robot.run(1)
+        robot.features = usual
+        robot.run(1)
+    assert len(robot.key_frames) == 1
+
+
+def test_early_key_frames_are_min_stride_apart(student):
+    robot = Robot(student, drift=0.3, min_stride=8)
+    random, indices = torch.Generator().manual_seed(0), []
+    for _ in range(40):
+        robot.features = torch.rand(1, 128, 2, 3, generator=random) ** 4
+        indices += robot.run(1)
+        if robot.client.awaiting_update:
+            answer(robot)
+    assert len(indices) >= 4 and indices[0] == 0
+    assert all(np.diff(indices[1:]) == 8), indices
+
+
+def test_no_early_key_frame_while_one_is_awaited_or_without_a_teacher(student):
+    robot = Robot(student, drift=0.3)
+    robot.run(3)
+    robot.features = -robot.features
+    assert robot.run(5) == []
+    answer(robot)
+    robot.client.connected = False
+    assert robot.run(5) == []
+
+
+def test_drift_is_off_by_default_in_the_papers_way(student):
+    robot = Robot(student, drift=0.0)
+    robot.run(10)
+    answer(robot)
+    robot.features = -robot.features
+    assert robot.run(53) == []
+
+
+@pytest.mark.parametrize('metric, moved, expected', [
+    (1.0, 1.0, [74]), (0.7, 1.0, [64]), (1.0, 1.5, [64])])
+def test_a_still_scene_that_is_mastered_waits_longer(student, metric, moved, expected):
+    robot = Robot(student, still=0.1, still_stride=74)
+    robot.run(1)
+    answer(robot, metric)
+    robot.features = moved * robot.features
+    assert robot.run(74) == expected
+
+
+def test_strides_in_time(student):
+    # A camera of one frame a second; strides count ten.
+    robot = Robot(student, stride_rate=10.0)
+    robot.run(1)
+    answer(robot)
+    assert robot.run(10) == [7], '64 of them are 6.4 s'
+
+
 # --- rejection ----------------------------------------------------------------------------------
 
 def with_tensors(update, **changes):
@@ -399,10 +487,12 @@ FAULTS = {
     'weights without a scope': ('scope', lambda u: replace(u, scope=Scope.NONE)),
     'a version without weights': ('scope', lambda u: replace(
         u, scope=Scope.NONE, tensors=NO_TENSORS)),
-    'unknown encoding': ('encoding', lambda u: with_tensors(u, encoding='int4')),
+    'no classes': ('classes', lambda u: replace(u, classes=())),
+    'an unknown class': ('classes', lambda u: replace(u, classes=(0, 9))),
+    'unknown encoding': ('encoding', lambda u: with_tensors(u, encoding='int2')),
     'cut': ('size', lambda u: with_blob(u, u.tensors.blob[:-4])),
-    'no weights': ('size', lambda u: replace(u, tensors=NO_TENSORS)),
-    'partial said to be full': ('size', lambda u: replace(u, scope=Scope.FULL)),
+    'no weights': ('scope', lambda u: replace(u, tensors=NO_TENSORS)),
+    'partial said to be full': ('scope', lambda u: replace(u, scope=Scope.FULL)),
     'size untrue': ('size', lambda u: with_tensors(u, uncompressed_size=2 ** 32 - 1)),
     'a flipped bit': ('checksum', lambda u: with_tensors(
         u, blob=bytes([u.tensors.blob[0] ^ 1]) + u.tensors.blob[1:])),

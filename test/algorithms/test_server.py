@@ -8,6 +8,7 @@ from shadowtutor_ros.algorithms.client import Client, ClientSettings
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import Scope
 import torch
@@ -165,8 +166,8 @@ def test_a_teacher_that_fails_leaves_the_session_as_it_was(
 
 # --- the loop -----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('encoding', ['fp32', 'fp16'])
-@pytest.mark.parametrize('scope', ['partial', 'full'])
+@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('scope', ['partial', 'full', 'dec1,out_conv3'])
 def test_client_and_server_stay_together(make_server, student, pictures, settings, scope,
                                          encoding):
     settings.scope, settings.encoding = scope, encoding
@@ -181,7 +182,7 @@ def test_client_and_server_stay_together(make_server, student, pictures, setting
             assert update.metric_after == update.metric_before
         else:
             assert update.metric_after > update.metric_before
-            assert update.scope == (Scope.PARTIAL if scope == 'partial' else Scope.FULL)
+            assert update.scope == (Scope.FULL if scope == 'full' else Scope.PARTIAL)
     assert updates[-1].new_version == sum(update.scope != Scope.NONE for update in updates)
 
 

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ from shadowtutor_ros.algorithms.student_training import (
     loss_weights, StudentTrainer, TrainingSettings, weighted_cross_entropy)
 from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
@@ -346,3 +348,60 @@ def test_frames_may_be_views_and_of_any_size(student, pictures, teacher):
     trainer = StudentTrainer(student, TrainingSettings(max_updates=1))
     for frame in (pictures[0][:, ::-1], pictures[1][:49, :77], pictures[2]):
         assert trainer(frame, teacher(np.ascontiguousarray(frame))).metric_before >= 0
+
+
+# --- more than the paper ------------------------------------------------------------------------
+
+def test_replay_trains_on_earlier_key_frames_too(student, pictures, teacher):
+    def loss_on_the_first(replay):
+        settings = TrainingSettings(
+            threshold=0.999, learning_rate=0.003, replay=replay, scope='decoder')
+        trainer = StudentTrainer(copy.deepcopy(student), settings)
+        for picture in pictures[:4]:
+            trainer(picture, teacher(picture))
+        settings.max_updates = 1
+        return trainer(pictures[0], teacher(pictures[0])).losses[0]
+
+    assert loss_on_the_first(3) < loss_on_the_first(0)
+
+
+def test_the_draws_follow_the_seed(student, pictures, teacher):
+    def metrics(seed):
+        trainer = StudentTrainer(copy.deepcopy(student), TrainingSettings(
+            threshold=0.999, learning_rate=0.003, replay=1, seed=seed))
+        return [trainer(picture, teacher(picture)).metrics for picture in pictures[:4]]
+
+    assert metrics(1) == metrics(1) != metrics(2)
+
+
+def test_the_memory_is_bounded(student, pictures, teacher):
+    trainer = StudentTrainer(student, TrainingSettings(
+        max_updates=0, replay=2, replay_memory=3, seen_classes=True))
+    dog = TeacherPrediction(np.full((64, 96), 4, np.uint8), NO_BOXES)
+    trainer(pictures[0], dog)
+    for picture in pictures[1:3]:
+        trainer(picture, teacher(picture))
+    assert trainer.classes == (0, 4, 8)
+    trainer(pictures[3], teacher(pictures[3]))
+    assert trainer.classes == (0, 8), 'the dog is forgotten'
+
+
+def test_the_metric_is_of_a_choice_from_seen_classes(student, pictures, teacher):
+    settings = TrainingSettings(max_updates=0)
+    free = StudentTrainer(copy.deepcopy(student), settings)
+    bound = StudentTrainer(copy.deepcopy(student), replace(settings, seen_classes=True))
+    result = bound(pictures[0], teacher(pictures[0]))
+    assert result.metric_before > free(pictures[0], teacher(pictures[0])).metric_before
+    engine = InferenceEngine(student)
+    engine.restrict(bound.classes)
+    label = teacher(pictures[0]).label
+    assert result.metric_before == pytest.approx(
+        mean_iou(engine(pictures[0]), label, 9), abs=1e-3)
+
+
+@pytest.mark.parametrize('scope', ['decoder', 'dec1', 'enc3,dec2,out_conv3'])
+def test_any_blocks_can_be_trained(student, pictures, teacher, scope):
+    before = weights_of(student)
+    StudentTrainer(student, TrainingSettings(threshold=0.999, scope=scope, replay=1))(
+        pictures[0], teacher(pictures[0]))
+    assert changed_tensors(student, before) == set(student.tensors(scope))

@@ -1,0 +1,220 @@
+"""
+How weights are coded: as they are, or as quantised differences to what the receiver holds.
+
+Every encoding turns a list of flat float32 arrays into as many byte strings and back. What is
+decoded is computed in float32 from the same numbers on both sides, so that sender and receiver
+hold the same weights to the bit.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import zstandard
+
+Arrays = list[np.ndarray]
+
+#: 19 is 3 to 4 % smaller than the default level on weight differences; it takes some 20 ms for
+#: 100,000 of them, which is little beside the training steps.
+_LEVEL = 19
+
+
+class DecodingError(ValueError):
+    """Bytes that are not what an encoding makes."""
+
+
+class Encoding(Protocol):
+    """
+    A way to code weights.
+
+    :ivar compressed: whether the bytes of all tensors are compressed together.
+    """
+
+    compressed: bool
+
+    def least(self, count: int) -> int:
+        """Return the bytes that ``count`` values take at least, before compression."""
+
+    def most(self, count: int) -> int:
+        """Return the bytes that ``count`` values take at most, before compression."""
+
+    def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
+        """
+        Code arrays.
+
+        :param values: 1-D float32.
+        :param base: what the receiver holds of each, likewise.
+        """
+
+    def decode(self, blob: bytes, offset: int, base: np.ndarray) -> tuple[np.ndarray, int]:
+        """
+        Decode one array.
+
+        :param blob: not trusted.
+        :param offset: where the array begins in it.
+        :param base: what is held of it now, 1-D float32.
+        :returns: a new 1-D float32 array, and the offset behind its bytes.
+        :raises DecodingError: if the bytes are not such an array.
+        """
+
+
+def _read(blob: bytes, offset: int, dtype: str, count: int) -> tuple[np.ndarray, int]:
+    end = offset + count * np.dtype(dtype).itemsize
+    if end > len(blob):
+        raise DecodingError(f'{len(blob)} bytes end before byte {end}')
+    return np.frombuffer(blob, dtype, count, offset), end
+
+
+@dataclass(frozen=True)
+class Absolute:
+    """
+    The values themselves.
+
+    :ivar dtype: little endian, of numpy.
+    """
+
+    dtype: str
+    compressed = False  # the low bits of weights are noise
+
+    def least(self, count: int) -> int:
+        """See :class:`Encoding`."""
+        return count * np.dtype(self.dtype).itemsize
+
+    most = least
+
+    def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
+        """See :class:`Encoding`."""
+        with np.errstate(over='ignore'):  # what becomes infinite is refused where it is decoded
+            return [array.astype(self.dtype).tobytes() for array in values]
+
+    def decode(self, blob: bytes, offset: int, base: np.ndarray) -> tuple[np.ndarray, int]:
+        """See :class:`Encoding`."""
+        values, offset = _read(blob, offset, self.dtype, base.size)
+        return values.astype(np.float32), offset
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """
+    Differences, each a whole number of steps; the step is the tensor's own.
+
+    One byte a value whatever the number of levels: the compression behind it brings few levels
+    down to their entropy, below what packed bits would take.
+
+    :ivar levels: of each sign.
+    :ivar reach: the largest difference that is told apart, in root mean squares of the tensor's
+        differences; larger ones are cut, and are left for later updates.
+    """
+
+    levels: int
+    reach: float
+    compressed = True
+
+    def least(self, count: int) -> int:
+        """See :class:`Encoding`."""
+        return 4 + count
+
+    most = least
+
+    def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
+        """See :class:`Encoding`."""
+        return [self._encode(array - own) for array, own in zip(values, base)]
+
+    def _encode(self, difference: np.ndarray) -> bytes:
+        largest = np.abs(difference).max(initial=0)
+        limit = min(largest, self.reach * np.sqrt(np.mean(difference ** 2))) if largest else 0
+        step = np.float32(limit / self.levels)
+        # A tensor that did not change, or has gone astray; the latter is refused when decoded.
+        steps = difference / step if step > 0 and np.isfinite(step) else np.zeros_like(difference)
+        steps = np.clip(np.rint(steps), -self.levels, self.levels).astype(np.int8)
+        return np.array(step, '<f4').tobytes() + steps.tobytes()
+
+    def decode(self, blob: bytes, offset: int, base: np.ndarray) -> tuple[np.ndarray, int]:
+        """See :class:`Encoding`."""
+        step, offset = _read(blob, offset, '<f4', 1)
+        steps, offset = _read(blob, offset, 'i1', base.size)
+        with np.errstate(all='ignore'):  # what is not finite is refused by who reads it
+            return base + steps.astype(np.float32) * step.astype(np.float32), offset
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """
+    The largest differences alone: a bit for every value, and 8-bit steps for those that are sent.
+
+    After Adaptive Model Streaming (Khani et al., ICCV 2021), which sends the values that Adam
+    moved most.
+
+    :ivar share: of all values, that are sent.
+    """
+
+    share: float
+    compressed = True
+
+    def least(self, count: int) -> int:
+        """See :class:`Encoding`."""
+        return 4 + (count + 7) // 8
+
+    def most(self, count: int) -> int:
+        """See :class:`Encoding`."""
+        return self.least(count) + count
+
+    def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
+        """See :class:`Encoding`."""
+        differences = [array - own for array, own in zip(values, base)]
+        sizes = np.abs(np.concatenate(differences)) if differences else np.zeros(0)
+        kept = max(1, round(self.share * sizes.size))
+        least = np.partition(sizes, -kept)[-kept] if kept < sizes.size else 0
+        return [self._encode(difference, least) for difference in differences]
+
+    @staticmethod
+    def _encode(difference: np.ndarray, least: float) -> bytes:
+        # Values that went astray are chosen too, and refused where they are decoded.
+        chosen = ~(np.abs(difference) < least) & (difference != 0)
+        sent = difference[chosen]
+        step = np.float32(np.abs(sent).max(initial=0) / 127)
+        steps = sent / step if step > 0 and np.isfinite(step) else np.zeros_like(sent)
+        return (np.array(step, '<f4').tobytes() + np.packbits(chosen).tobytes()
+                + np.rint(steps).astype(np.int8).tobytes())
+
+    def decode(self, blob: bytes, offset: int, base: np.ndarray) -> tuple[np.ndarray, int]:
+        """See :class:`Encoding`."""
+        step, offset = _read(blob, offset, '<f4', 1)
+        bits, offset = _read(blob, offset, 'u1', (base.size + 7) // 8)
+        chosen = np.unpackbits(bits, count=base.size).astype(bool)
+        steps, offset = _read(blob, offset, 'i1', int(chosen.sum()))
+        values = base.copy()
+        with np.errstate(all='ignore'):
+            values[chosen] += steps.astype(np.float32) * step.astype(np.float32)
+        return values, offset
+
+
+#: The encodings by name.
+ENCODINGS: dict[str, Encoding] = {
+    'fp32': Absolute('<f4'),
+    'fp16': Absolute('<f2'),
+    'int8': Quantized(127, np.inf),
+    'int4': Quantized(7, 4.0),
+    'sparse': Sparse(0.1),
+}
+
+
+def compress(blob: bytes) -> bytes:
+    """Compress bytes with zstandard; their size is in its header."""
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(blob)
+
+
+def decompress(blob: bytes, size: int) -> bytes:
+    """
+    Undo :func:`compress`.
+
+    :param blob: not trusted; no more memory is taken than ``size`` bytes.
+    :param size: in bytes, that it must have.
+    :raises DecodingError: if it is not such bytes of that size.
+    """
+    try:
+        if zstandard.frame_content_size(blob) != size:
+            raise DecodingError(f'the compressed bytes are not those of {size}')
+        return zstandard.ZstdDecompressor().decompress(blob, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise DecodingError(f'the bytes cannot be decompressed ({error})') from None
