@@ -76,23 +76,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(
             'the demo reads its frames twice, which a camera cannot: give a video file, a folder '
             'of images or scene, or run ros2 launch shadowtutor_ros demo.launch.py')
-    scene = arguments.video == 'scene'
-    frames = arguments.frames or (_DEFAULT_FRAMES if scene else 0)
-    teacher_name = arguments.teacher or ('scene' if scene else 'maskrcnn_resnet50_fpn')
-    source = open_source(
-        arguments.video, arguments.size, frames, arguments.seed, arguments.look)
+    source = open_video(arguments)
     # Read here first, so that what is wrong with them is said at once.
     student = Student.load(arguments.student)
-    teacher = load_teacher(teacher_name, device=choose_device('auto'))
+    teacher = load_teacher(arguments.teacher, device=choose_device('auto'))
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     console = Console()
     console.print(
-        f'[bold]{source.name}[/]: {source.count} frames; teacher: {teacher_name}; '
+        f'[bold]{source.name}[/]: {source.count} frames; teacher: {arguments.teacher}; '
         f'late update: {arguments.late_update}')
-    recording = _run_nodes(arguments, source, frames, teacher_name, console)
-    summary = _measure(
-        arguments, source, student, teacher, teacher_name, recording, console)
+    # Only this machine takes part, whatever else is on the network.
+    os.environ.update(
+        {'ROS_LOCALHOST_ONLY': '1'} if os.environ.get('ROS_DISTRO') == 'humble'
+        else {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
+    recording = run_nodes(arguments, source, console)
+    summary = _measure(arguments, source, student, teacher, recording, console)
     (arguments.out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
 
     table = Table(title='ShadowTutor demo', show_header=False)
@@ -104,14 +103,26 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run_nodes(
-        arguments: argparse.Namespace, source: Source, frames: int, teacher_name: str,
-        console: Console):
-    """Run the three nodes until the camera has played all, and return what was recorded."""
-    # Only this machine takes part, whatever else is on the network.
-    local = ({'ROS_LOCALHOST_ONLY': '1'} if os.environ.get('ROS_DISTRO') == 'humble'
-             else {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
-    os.environ.update(local)
+def open_video(arguments: argparse.Namespace) -> Source:
+    """Open the video, and fill in the arguments whose default depends on it."""
+    scene = arguments.video == 'scene'
+    arguments.frames = arguments.frames or (_DEFAULT_FRAMES if scene else 0)
+    arguments.teacher = arguments.teacher or ('scene' if scene else 'maskrcnn_resnet50_fpn')
+    return open_source(
+        arguments.video, arguments.size, arguments.frames, arguments.seed, arguments.look)
+
+
+def run_nodes(
+        arguments: argparse.Namespace, source: Source, console: Console,
+        teacher_command: tuple[str, ...] = ()):
+    """
+    Run the three nodes until the camera has played all.
+
+    :param arguments: those of :func:`add_arguments`, as :func:`open_video` leaves them.
+    :param teacher_command: starts the teacher's process, where it is not to run beside the
+        others; updates are not recorded then, so that the network carries them only once.
+    :returns: the RecorderThread.
+    """
     try:
         from shadowtutor_ros.nodes.recorder import RecorderThread
     except ImportError as error:
@@ -134,16 +145,18 @@ def _run_nodes(
                 # The recorder may be slower than the camera for a moment.
                 f'{namespace}/segmentation/mask': {'publisher': {'depth': 100}}}},
         'teacher': {
-            'weights': arguments.student, 'teacher': teacher_name, 'threads': threads},
+            'weights': arguments.student, 'teacher': arguments.teacher,
+            'threads': threads},
         'camera': {
             'source': arguments.video, 'rate': 0.0, 'width': width, 'height': height,
-            'frames': frames, 'scene': {'seed': arguments.seed, 'look': arguments.look}}}
+            'frames': arguments.frames,
+            'scene': {'seed': arguments.seed, 'look': arguments.look}}}
     with (tempfile.TemporaryDirectory() as folder,
           Nodes(namespace, parameters, Path(folder), arguments.out) as nodes,
-          RecorderThread(namespace, source.rate) as recorder):
+          RecorderThread(namespace, source.rate, updates=not teacher_command) as recorder):
         with console.status('starting the student and the teacher') as status:
             nodes.start('student')
-            nodes.start('teacher')
+            nodes.start('teacher', teacher_command)
             _wait(lambda: recorder.ready, nodes, 'the student and the teacher to start')
             status.update('starting the camera')
             nodes.start('camera')
@@ -212,15 +225,15 @@ class Nodes:
                 process.kill()
                 process.wait()
 
-    def start(self, name: str) -> None:
-        """Start a node."""
+    def start(self, name: str, command: tuple[str, ...] = ()) -> None:
+        """Start a node, by a command where one is given."""
         path = self._folder / f'{name}.yaml'
         # JSON is YAML, with every string quoted.
         path.write_text(json.dumps({'/**': {'ros__parameters': self._parameters[name]}}))
         with self._log(name).open('w') as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, '-m', f'shadowtutor_ros.nodes.{name}_node', '--ros-args',
-                 '-r', f'__ns:={self._namespace}', '--params-file', str(path)],
+                [*command, sys.executable, '-m', f'shadowtutor_ros.nodes.{name}_node',
+                 '--ros-args', '-r', f'__ns:={self._namespace}', '--params-file', str(path)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
     def running(self, name: str) -> bool:
@@ -242,7 +255,7 @@ class Nodes:
 
 def _measure(
         arguments: argparse.Namespace, source: Source, student: Student, teacher: Teacher,
-        teacher_name: str, recording, console: Console) -> dict:
+        recording, console: Console) -> dict:
     """Label the frames by the teacher, compare, write the overlay video and the plot."""
     wild_engine = InferenceEngine(student, device=choose_device('auto'))
     video = OverlayVideo(arguments.out / 'overlay.mp4', source.rate)
@@ -276,7 +289,7 @@ def _measure(
 
     key_frames = sorted(recording.key_frames)
     plot_run(RunCurves(
-        f'{source.name}, teacher {Path(teacher_name).name}', indices, wild_miou, tutored_miou,
+        f'{source.name}, teacher {Path(arguments.teacher).name}', indices, wild_miou, tutored_miou,
         key_frames,
         [recording.key_frames[index] for index in key_frames],
         [index for index, _ in recording.updates], [size for _, size in recording.updates],
@@ -284,7 +297,7 @@ def _measure(
     status = recording.status
     return {
         'video': source.name,
-        'teacher': teacher_name,
+        'teacher': arguments.teacher,
         'student': arguments.student or 'shipped with the package',
         'size': f'{picture.shape[1] // 3}x{picture.shape[0]}',
         'late_update': arguments.late_update,

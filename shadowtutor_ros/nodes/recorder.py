@@ -20,22 +20,24 @@ class RecorderThread:
 
     :param namespace: of the student.
     :param rate: frames a second by the stamps of the images, which start at the first mask.
+    :param updates: whether to listen to weight updates, which come over the network once more.
 
     :ivar masks: PNG file by index of the frame.
+    :ivar times: when the mask came, on the monotonic clock, by index of the frame.
     :ivar key_frames: payload bytes by index of the frame.
     :ivar updates: index of the key frame and payload bytes of each update.
     :ivar status: the last.
     """
 
-    def __init__(self, namespace: str, rate: float):
+    def __init__(self, namespace: str, rate: float, updates: bool = True):
         self.masks: dict[int, np.ndarray] = {}
+        self.times: dict[int, float] = {}
         self.key_frames: dict[int, int] = {}
         self.updates: list[tuple[int, int]] = []
         self.status: TutorStatus | None = None
         self._rate = rate
         self._first_stamp: float | None = None
         self._indices: dict[int, int] = {}
-        self._first_mask = self._last_mask = 0.0
         self._context = rclpy.Context()
         rclpy.init(context=self._context, args=[])
         self._node = Node('recorder', namespace=namespace, context=self._context)
@@ -45,8 +47,8 @@ class RecorderThread:
         for kind, topic, callback in (
                 (Image, 'segmentation/mask', self._on_mask),
                 (KeyFrame, 'key_frames', self._on_key_frame),
-                (WeightUpdate, 'weight_updates', self._on_update),
-                (TutorStatus, 'student/status', self._on_status)):
+                (TutorStatus, 'student/status', self._on_status),
+                *([(WeightUpdate, 'weight_updates', self._on_update)] if updates else [])):
             self._node.create_subscription(kind, topic, callback, profile)
         self._thread = threading.Thread(target=self._spin, name='recorder', daemon=True)
 
@@ -81,7 +83,7 @@ class RecorderThread:
     @property
     def duration(self) -> float:
         """Seconds from the first mask to the last."""
-        return self._last_mask - self._first_mask
+        return max(self.times.values()) - min(self.times.values()) if self.times else 0.0
 
     def mask(self, index: int) -> np.ndarray:
         """Return the mask of a frame: H×W uint8."""
@@ -101,9 +103,9 @@ class RecorderThread:
         now = time.monotonic()
         stamp = message.header.stamp.sec + message.header.stamp.nanosec / 1e9
         if self._first_stamp is None:
-            self._first_stamp, self._first_mask = stamp, now
-        self._last_mask = now
+            self._first_stamp = stamp
         index = round((stamp - self._first_stamp) * self._rate)
+        self.times[index] = now
         mask = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
         # A mask is a few kB as PNG, and a long video has many.
         self.masks[index] = cv2.imencode('.png', mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
