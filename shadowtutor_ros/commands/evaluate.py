@@ -6,134 +6,179 @@ training step, the teacher and the network take comes from a profile.
 """
 
 import argparse
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
 from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.evaluation.evaluator import Advance, Clip, evaluate, Finished, Job
+from shadowtutor_ros.commands.report import write_report
+from shadowtutor_ros.evaluation.evaluator import (
+    Advance, Finished, label, Labelling, simulate, Trial)
 from shadowtutor_ros.evaluation.label_cache import default_folder
+from shadowtutor_ros.evaluation.measure import measure_profile
 from shadowtutor_ros.evaluation.parallel import run_tasks
-from shadowtutor_ros.evaluation.profile import load_profile
-from shadowtutor_ros.evaluation.results import identify, Results
+from shadowtutor_ros.evaluation.profile import Link, load_profile, Profile
+from shadowtutor_ros.evaluation.results import identify, Results, summarize
 from shadowtutor_ros.evaluation.settings import (
     default_settings, make_method, PAPER_SETTINGS, parse_setting)
 from shadowtutor_ros.evaluation.simulate import Method, METHODS
+from shadowtutor_ros.evaluation.videos import Clip, Source
+from shadowtutor_ros.models.inference import choose_device
 from shadowtutor_ros.models.student import Student
 
-#: Seconds that a client which waits for late updates waits at most: the paper's has no limit, and
-#: nothing is lost unless the profile says so.
+#: Seconds that a client which waits for late updates waits at most, where no message is lost: the
+#: paper's has no limit.
 _PATIENCE = 3600.0
+
+_MEASURED = 'measured'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('videos', nargs='+', metavar='VIDEO', help="video files, or 'scene'")
+    parser.add_argument(
+        'videos', nargs='+', metavar='VIDEO', help="video files, folders of images, or 'scene'")
     parser.add_argument('--teacher', required=True, help='as the parameter of the teacher node')
+    parser.add_argument('--teacher-weights', default='DEFAULT', help='likewise')
     parser.add_argument('--student', default='', help='weights; those of the package if empty')
+    parser.add_argument('--device', default='cpu', help="'cpu', 'cuda', or 'auto'")
     parser.add_argument(
         '--methods', default='wild,partial', help=f"of {','.join(METHODS)}, separated by commas")
     parser.add_argument(
-        '--update-delay', default='', help='frames after which an update takes effect, several '
-        'separated by commas; empty: as the network of the profile has it')
+        '--update-delay', default='network', help='frames after which an update takes effect, or '
+        "'network': when it arrives over that of the profile; several separated by commas, such "
+        'as network,1,8')
     parser.add_argument(
         '--late-update', choices=LATE_UPDATE, default=argparse.SUPPRESS,
         help='see the node (default: wait)')
     parser.add_argument('--width', type=int, default=640, help='frames are brought to this width')
     parser.add_argument('--frames', type=int, default=0, help='of each video; 0: all')
     parser.add_argument('--fps', type=float, default=0, help='resample to this rate; 0: as it is')
-    parser.add_argument('--profile', default='paper', help='paper, or a JSON file')
-    parser.add_argument('--bandwidth', type=float, default=0, help='Mbit/s each way; 0: profile')
-    parser.add_argument(
+
+    network = parser.add_argument_group('virtual clock and network')
+    network.add_argument(
+        '--profile', default='paper', help="paper, a JSON file, or 'measured': on this machine")
+    network.add_argument(
+        '--save-profile', type=Path, default=argparse.SUPPRESS, metavar='JSON',
+        help='write the profile in use')
+    for name, text in (
+            ('bandwidth', 'Mbit/s each way; several separated by commas make a sweep'),
+            ('bandwidth-up', 'Mbit/s from the robot to the workstation'),
+            ('bandwidth-down', 'Mbit/s back'),
+            ('latency', 'seconds a message takes one way, besides its bytes'),
+            ('loss', 'share of whole messages that are lost, 0 to 1')):
+        network.add_argument(
+            f'--{name}', type=_numbers if name == 'bandwidth' else float,
+            default=argparse.SUPPRESS, help=f"{text} (default: the profile's)")
+
+    settings = parser.add_argument_group('settings of student and teacher')
+    settings.add_argument(
         '--paper-settings', action='store_true', help="the first implementation's: learning rate "
         '0.01, threshold 0.8, raw key frames, fp32 weights, …; --set changes them one by one')
-    parser.add_argument(
+    settings.add_argument(
         '--set', action='append', default=[], metavar='NAME=VALUE', help='a setting, by the name '
         "of the node's parameter: min_stride=4, learning_rate=0.003, key_frame.quality=70, …; "
         'may be given several times')
-    parser.add_argument(
+    settings.add_argument(
         '--label', default='', help='name of this configuration, for the tables')
-    parser.add_argument('--jobs', type=int, default=1, help='videos at a time, in processes')
-    parser.add_argument(
+
+    work = parser.add_argument_group('work and results')
+    work.add_argument('--jobs', type=int, default=1, help='runs at a time, in processes')
+    work.add_argument(
         '--threads', type=int, default=1, help='that PyTorch computes with in each process; 0: '
         'its own choice. Another number gives other rounding, which grows over a run')
-    parser.add_argument('--resume', action='store_true', help='skip runs that --out has already')
-    parser.add_argument('--out', type=Path, default=Path('evaluation'), help='folder to write')
+    work.add_argument('--resume', action='store_true', help='skip runs that --out has already')
+    work.add_argument(
+        '--save-predictions', type=Path, default=argparse.SUPPRESS, metavar='DIR',
+        help='write the masks of all runs as PNG, DIR/VIDEO/METHOD/FRAME.png')
+    work.add_argument(
+        '--save-labels', type=Path, default=argparse.SUPPRESS, metavar='DIR',
+        help='write frames and labels as PNG, DIR/VIDEO/images/FRAME.png and …/labels/FRAME.png')
+    work.add_argument('--out', type=Path, default=Path('evaluation'), help='folder to write')
+
+
+def _numbers(text: str) -> list[float]:
+    return list(map(float, text.split(',')))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, and write the results after every run; returns the exit status."""
-    if arguments.jobs < 1 or arguments.threads < 0:
-        raise CommandError('--jobs is 1 or above, and --threads 0 or above')
-    settings = _settings(arguments)
-    methods = _methods(arguments, settings)
-    Student.load(arguments.student).tensors(settings['scope'])
-    profile = load_profile(arguments.profile)
-    if arguments.bandwidth:
-        bandwidth = arguments.bandwidth * 1e6
-        profile = replace(profile, link=replace(
-            profile.link, bandwidth_up=bandwidth, bandwidth_down=bandwidth))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    results = Results(arguments.out, arguments.resume)
-
-    conditions = {
-        'teacher': arguments.teacher, 'student': arguments.student, 'width': arguments.width,
-        'frames': arguments.frames, 'fps': arguments.fps, 'profile': asdict(profile)}
-    conditions['profile'].pop('derivation')
-
-    def identity(video: str, method: Method) -> dict:
-        return identify(video, arguments.label, method, settings, conditions)
-
-    jobs, frames = [], 0
-    for video in arguments.videos:
-        # All are opened before anything is run, so that what is wrong is said at once.
-        clip = Clip(video, arguments.width, arguments.frames, arguments.fps)
-        source = clip.open()
-        if source.count is None:
-            raise CommandError(f"'{video}' has no end: give the number of --frames")
-        todo = tuple(method for method in methods
-                     if not results.has(identity(source.name, method)))
-        if todo:
-            frames += source.count * len(todo)
-            jobs.append(Job(clip, source.name, todo, profile, arguments.teacher,
-                            arguments.student, default_folder()))
+    _check(arguments)
     console = Console()
+    # Without --profile's own link a machine that is measured has the paper's.
+    profile = load_profile('paper' if arguments.profile == _MEASURED else arguments.profile)
+    links = _links(arguments, profile.link)
+    settings = _settings(arguments, lossy=links[0].loss > 0)
+    methods = _methods(arguments, settings)
+    student = Student.load(arguments.student)
+    student.tensors(settings['scope'])
+    arguments.device = choose_device(arguments.device)
+    # All are opened before anything is run, so that what is wrong is said at once.
+    labellings, sources = _open(arguments)
+    if arguments.profile == _MEASURED:
+        profile = _measure(student, labellings[0], methods, links[0], console)
+    if 'save_profile' in arguments:
+        replace(profile, link=links[0]).save(arguments.save_profile)
+    trials = _trials(
+        arguments, labellings, methods, [replace(profile, link=link) for link in links])
+    weights = student.weights_checksum()
+
+    def identity(trial: Trial) -> dict[str, Any]:
+        return identify(trial, arguments.label, settings, weights)
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = Results(arguments.out, arguments.resume, list(map(identity, trials)))
+    trials = [trial for trial in trials if not results.has(identity(trial))]
+    needed = {trial.labelling.name for trial in trials}
+    labellings = [one for one in labellings if one.name in needed or one.save]
+    if trials:
+        # So that a wrong name is said at once, and what has to be downloaded is so once.
+        labellings[0].load_teacher()
+
+    def on_finished(finished: Finished) -> None:
+        rate = sources[finished.trial.labelling.name].rate
+        summary = summarize(identity(finished.trial), rate, finished.run)
+        results.add(summary)
+        console.print(
+            f"{finished.trial.title}: mIoU {summary['miou']:.3f}, key frames "
+            f"{summary['key_frame_ratio']:.1%}", highlight=False)
+
     try:
-        with Progress(
-                TextColumn('{task.description}'), BarColumn(20),
-                TextColumn('{task.completed}/{task.total} frames'), TimeRemainingColumn(),
-                console=console, speed_estimate_period=300) as progress:
-            tasks: dict[str, TaskID] = {}
-            overall = progress.add_task('all runs', total=frames)
-
-            def on_message(message: Advance | Finished) -> None:
-                if isinstance(message, Finished):
-                    name = message.job.name
-                    summary = results.add(identity(name, message.method), message.run)
-                    console.print(
-                        f"{name} {message.method.label}: mIoU {summary['miou']:.3f}, key frames "
-                        f"{summary['key_frame_ratio']:.1%}", highlight=False)
-                    return
-                if message.what not in tasks:
-                    tasks[message.what] = progress.add_task(message.what, total=message.total)
-                progress.update(tasks[message.what], completed=message.done)
-                if message.done == message.total:
-                    progress.remove_task(tasks.pop(message.what))
-                if not message.what.endswith(' teacher'):
-                    progress.advance(overall)
-
-            run_tasks(evaluate, jobs, on_message, arguments.jobs, arguments.threads)
+        for title, work, tasks in (('labels', label, labellings), ('runs', simulate, trials)):
+            _run_with_progress(title, work, tasks, sources, on_finished, arguments, console)
     except KeyboardInterrupt:
-        console.print(f'interrupted: {len(results.runs)} runs are written, --resume goes on')
+        console.print(
+            f'interrupted: {len(results.runs)} runs are written, --resume goes on', style='yellow')
+        if results.runs:
+            write_report(results.runs, arguments.out, console)
         return 130
-    console.print(f'wrote {arguments.out}/tables.md, results.json, results.csv', highlight=False)
+    write_report(results.runs, arguments.out, console)
     return 0
 
 
-def _settings(arguments: argparse.Namespace) -> dict:
+def _check(arguments: argparse.Namespace) -> None:
+    for name, least in (('jobs', 1), ('threads', 0), ('frames', 0), ('fps', 0), ('width', 1)):
+        if not getattr(arguments, name) >= least:
+            raise CommandError(f'--{name} is {getattr(arguments, name)}: give {least} or above')
+
+
+def _links(arguments: argparse.Namespace, link: Link) -> list[Link]:
+    """Change the profile's link as it was asked for; one for each bandwidth of a sweep."""
+    given = vars(arguments)
+    link = replace(link, **{name: given[name] for name in ('latency', 'loss') if name in given})
+    links = []
+    for both in given.get('bandwidth', [None]):
+        ways = {name: given.get(name, both) for name in ('bandwidth_up', 'bandwidth_down')}
+        links.append(replace(link, **{
+            name: 1e6 * value for name, value in ways.items() if value is not None}))
+    return links
+
+
+def _settings(arguments: argparse.Namespace, lossy: bool) -> dict[str, Any]:
     """Collect all settings: defaults, the paper's, then what was given."""
     given = dict(map(parse_setting, arguments.set))
     if 'late_update' in arguments:
@@ -142,18 +187,108 @@ def _settings(arguments: argparse.Namespace) -> dict:
     if arguments.paper_settings:
         settings |= PAPER_SETTINGS
     settings |= given
-    if settings['late_update'] == 'wait' and 'update_timeout' not in given:
+    if settings['late_update'] == 'wait' and not lossy and 'update_timeout' not in given:
         settings['update_timeout'] = _PATIENCE
     return settings
 
 
-def _methods(arguments: argparse.Namespace, settings: dict) -> list[Method]:
-    delays = [int(delay) for delay in arguments.update_delay.split(',')] if (
-        arguments.update_delay) else [None]
+def _methods(arguments: argparse.Namespace, settings: dict[str, Any]) -> list[Method]:
+    delays = []
+    for text in arguments.update_delay.split(','):
+        if text != 'network' and not (text.isdecimal() and int(text)):
+            raise CommandError(
+                f"--update-delay '{arguments.update_delay}': give frames, 1 or above, or "
+                "'network', separated by commas")
+        delays.append(None if text == 'network' else int(text))
     methods = []
-    for name in arguments.methods.split(','):
+    for name in dict.fromkeys(arguments.methods.split(',')):
         if name not in METHODS:
             raise CommandError(f"method '{name}' is unknown: choose from {', '.join(METHODS)}")
         methods += [make_method(name, delay, settings)
-                    for delay in ([None] if name in ('wild', 'naive') else delays)]
+                    for delay in ([None] if name in ('wild', 'naive') else dict.fromkeys(delays))]
     return methods
+
+
+def _open(arguments: argparse.Namespace) -> tuple[list[Labelling], dict[str, Source]]:
+    labellings, sources = [], {}
+    for video in dict.fromkeys(arguments.videos):
+        clip = Clip(video, arguments.width, arguments.frames, arguments.fps)
+        source = clip.open()
+        # Two of the same name in different folders go by their paths.
+        name = video if source.name in sources else source.name
+        sources[name] = source
+        save = arguments.save_labels / _folder_name(name) if 'save_labels' in arguments else None
+        labellings.append(Labelling(
+            name, clip, arguments.teacher, arguments.teacher_weights, arguments.device,
+            default_folder(), save))
+    return labellings, sources
+
+
+def _measure(
+        student: Student, labelling: Labelling, methods: list[Method], link: Link,
+        console: Console) -> Profile:
+    """Measure the profile on the first frame, with as many threads as PyTorch chooses."""
+    method = next((method for method in methods if method.distils), methods[0])
+    with console.status('measuring this machine'):
+        profile = measure_profile(
+            student, labelling.load_teacher(), next(iter(labelling.clip.open())), method, link,
+            labelling.device)
+    console.print(
+        f'measured: t_si {1e3 * profile.t_si:.1f} ms, t_sd {1e3 * profile.t_sd:.1f} ms (full '
+        f'{1e3 * profile.t_sd_full:.1f} ms), t_ti {1e3 * profile.t_ti:.1f} ms', highlight=False)
+    return profile
+
+
+def _trials(
+        arguments: argparse.Namespace, labellings: list[Labelling], methods: list[Method],
+        profiles: list[Profile]) -> list[Trial]:
+    trials = []
+    for labelling in labellings:
+        for method in methods:
+            # Where the network has no say one of them is enough.
+            for profile in profiles if method.on_network else profiles[:1]:
+                trial = Trial(labelling, arguments.student, method, profile)
+                if 'save_predictions' in arguments:
+                    name = trial.title.removeprefix(f'{labelling.name} ')
+                    trial = replace(trial, save=(
+                        arguments.save_predictions / _folder_name(labelling.name)
+                        / _folder_name(f'{arguments.label} {name}'.strip())))
+                trials.append(trial)
+    return trials
+
+
+def _folder_name(name: str) -> str:
+    return ''.join(letter if letter.isalnum() or letter in '-_.' else '_' for letter in name)
+
+
+def _run_with_progress(
+        title: str, work: Callable, tasks: list, sources: dict[str, Source],
+        on_finished: Callable[[Finished], None], arguments: argparse.Namespace,
+        console: Console) -> None:
+    """Do tasks, and show how far each and all of them are, with the time left."""
+    if not tasks:
+        return
+    counts = {task.title: sources[getattr(task, 'labelling', task).name].count for task in tasks}
+    with Progress(
+            TextColumn('{task.description}'), BarColumn(20),
+            TextColumn('{task.completed}/{task.total} frames'), TimeRemainingColumn(),
+            console=console, speed_estimate_period=300, transient=True) as progress:
+        bars: dict[str, TaskID] = {}
+        done = dict.fromkeys(counts, 0)
+        overall = progress.add_task(f'all {len(tasks)} {title}', total=sum(counts.values()))
+
+        def on_message(message: Advance | Finished) -> None:
+            if isinstance(message, Finished):
+                progress.remove_task(bars.pop(message.trial.title))
+                on_finished(message)
+                return
+            if message.title not in bars:
+                bars[message.title] = progress.add_task(
+                    message.title, total=counts[message.title])
+            done[message.title] = message.done
+            progress.update(bars[message.title], completed=message.done)
+            progress.update(overall, completed=sum(done.values()))
+            if work is label and message.done >= counts[message.title]:
+                progress.update(bars[message.title], visible=False)
+
+        run_tasks(work, tasks, on_message, arguments.jobs, arguments.threads)

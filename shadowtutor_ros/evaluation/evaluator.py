@@ -1,134 +1,151 @@
-"""Runs of several methods on one video, as one task that can be given to a process."""
+"""What an evaluation consists of, as tasks for :func:`parallel.run_tasks`: labellings, trials."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-import math
 from pathlib import Path
 from typing import Callable
 
+import cv2
 import numpy as np
+from PIL import Image
 
-from shadowtutor_ros.evaluation.label_cache import label_video
+from shadowtutor_ros.evaluation.label_cache import label_video, Labels
 from shadowtutor_ros.evaluation.profile import Profile
 from shadowtutor_ros.evaluation.simulate import Method, Run, Simulation
-from shadowtutor_ros.evaluation.videos import open_source, Source
+from shadowtutor_ros.evaluation.videos import Clip
+from shadowtutor_ros.labels import COLORS
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers import load_teacher
-from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.models.teachers.base import Teacher
 
 
 @dataclass(frozen=True)
-class Clip:
+class Labelling:
     """
-    The frames of a video that are evaluated.
+    A clip that a teacher labels.
 
-    :ivar video: a source, as for :func:`open_source`.
-    :ivar width: that frames are brought to; the height follows.
-    :ivar frames: stop after this many; 0: all.
-    :ivar fps: frames a second that are taken of it; 0: all.
-    """
-
-    video: str
-    width: int
-    frames: int = 0
-    fps: float = 0.0
-
-    def open(self) -> Source:
-        """
-        Open the source, at its size and with the rate and the number of frames of the clip.
-
-        :raises SourceError: if it cannot be read.
-        """
-        height, width = next(iter(open_source(self.video))).shape[:2]
-        # A multiple of 8, as in the first implementation's figures.
-        source = open_source(self.video, (self.width, 8 * round(height * self.width / width / 8)))
-        rate = min(self.fps or source.rate, source.rate)
-        count = source.count and math.ceil(source.count * rate / source.rate - 1e-9)
-        if self.frames:
-            count = min(self.frames, count or self.frames)
-        return Source(source.name, rate, count, lambda: _sample(source, rate, self.frames))
-
-
-def _sample(source: Source, rate: float, frames: int) -> Iterator[np.ndarray]:
-    """Read frames at a rate, up to a number."""
-    due, count = 0.0, 0
-    for index, frame in enumerate(source):
-        if index / source.rate < due - 1e-9:
-            continue
-        due += 1 / rate
-        yield frame
-        count += 1
-        if count == frames:
-            return
-
-
-@dataclass(frozen=True)
-class Job:
-    """
-    What is to be done with a video.
-
+    :ivar name: of the clip, for people.
     :ivar clip: the frames.
-    :ivar name: of the video, for people.
-    :ivar methods: what is simulated on it.
-    :ivar profile: what things take.
-    :ivar teacher: as for :func:`load_teacher`.
-    :ivar student: path of the weights to begin with; empty for those of the package.
-    :ivar cache: folder of the teacher's labels.
+    :ivar teacher, teacher_weights: as for :func:`load_teacher`.
+    :ivar device: of PyTorch.
+    :ivar cache: folder that labels are kept in.
+    :ivar save: folder for frames and labels as images; None: they are not written.
     """
 
-    clip: Clip
     name: str
-    methods: tuple[Method, ...]
-    profile: Profile
+    clip: Clip
     teacher: str
-    student: str
+    teacher_weights: str
+    device: str
     cache: Path
+    save: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return f'{self.name} teacher'
+
+    def load_teacher(self) -> Teacher:
+        """Load the teacher."""
+        return load_teacher(self.teacher, self.teacher_weights, self.device)
+
+    def labels(self, on_label: Callable[[int], None] = lambda count: None) -> Labels:
+        """Label the clip, or read the labels that are in the cache."""
+        # The weights of a teacher are looked for at its name where it has none of its own.
+        weights = () if self.teacher_weights == 'DEFAULT' else (self.teacher_weights,)
+        source = self.clip.open()
+        return label_video(
+            source, self.load_teacher, self.clip.video, (self.teacher, *weights),
+            f'{self.clip.width} {self.clip.fps:g}', self.cache, self.clip.frames, on_label)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    A method on a labelled clip.
+
+    :ivar labelling: the clip, the teacher.
+    :ivar student: path of the weights to begin with; empty for those of the package.
+    :ivar method: what is simulated.
+    :ivar profile: what things take on the virtual clock.
+    :ivar save: folder for the predictions as images; None: they are not written.
+    """
+
+    labelling: Labelling
+    student: str
+    method: Method
+    profile: Profile
+    save: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        link = self.profile.link
+        network = f' {link.bandwidth_up / 1e6:g} Mbit/s' if self.method.on_network else ''
+        return f'{self.labelling.name} {self.method.label}{network}'
 
 
 @dataclass(frozen=True)
 class Advance:
-    """So many frames of something are done; ``total`` is None where the number is unknown."""
+    """How many frames of the task of a title are done."""
 
-    what: str
+    title: str
     done: int
-    total: int | None
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run is done."""
+    """A trial is done."""
 
-    job: Job
-    method: Method
+    trial: Trial
     run: Run
 
 
-def evaluate(job: Job, emit: Callable[[Advance | Finished], None]) -> None:
-    """
-    Label a video, or read its labels from the cache, and simulate the methods on it.
-
-    :param emit: is handed what there is to tell.
-    """
-    source = job.clip.open()
-    what = f'{job.name} teacher'
-    labels = label_video(
-        source, lambda: load_teacher(job.teacher), job.clip.video, (job.teacher,),
-        f'{job.clip.width} {job.clip.frames} {job.clip.fps}', job.cache,
-        lambda count: emit(Advance(what, count, source.count)))
-    emit(Advance(what, len(labels), len(labels)))
-    student = Student.load(job.student)
-    for method in job.methods:
-        simulation = Simulation(method, student, job.profile, _teacher(job, method))
-        what = f'{job.name} {method.label}'
-        run = simulation.run(source, labels, lambda index, mask: emit(
-            Advance(what, index + 1, len(labels))))
-        emit(Finished(job, method, run))
+def label(labelling: Labelling, emit: Callable[[Advance], None]) -> None:
+    """Label a clip, so that its labels are in the cache, and write them where that is wanted."""
+    labels = labelling.labels(lambda count: emit(Advance(labelling.title, count)))
+    if labelling.save is None:
+        return
+    for folder in ('images', 'labels'):
+        (labelling.save / folder).mkdir(parents=True, exist_ok=True)
+    for index, (frame, known) in enumerate(zip(labelling.clip.open(), labels)):
+        cv2.imwrite(str(labelling.save / 'images' / f'{index:06}.png'), frame)
+        save_label_map(known.label, labelling.save / 'labels' / f'{index:06}.png')
 
 
-def _teacher(job: Job, method: Method) -> Callable[[np.ndarray], TeacherPrediction] | None:
+def simulate(trial: Trial, emit: Callable[[Advance | Finished], None]) -> None:
+    """Simulate a method on a clip whose labels are in the cache."""
+    labelling = trial.labelling
+    labels = labelling.labels()
+    simulation = Simulation(
+        trial.method, Student.load(trial.student), trial.profile, _teacher(trial),
+        labelling.device)
+    if trial.save is not None:
+        trial.save.mkdir(parents=True, exist_ok=True)
+
+    def on_frame(index: int, mask: np.ndarray) -> None:
+        if trial.save is not None:
+            save_label_map(mask, trial.save / f'{index:06}.png')
+        emit(Advance(trial.title, index + 1))
+
+    emit(Finished(trial, simulation.run(labelling.clip.open(), labels, on_frame)))
+
+
+def _teacher(trial: Trial) -> Teacher | None:
     """Return the teacher of key frames that the codec changes; of others the label is known."""
-    unchanged = method.image_format in ('raw', 'png') and not (
-        0 < method.max_width < job.clip.width)
-    if unchanged or method.name in ('wild', 'naive'):
+    method = trial.method
+    reduced = 0 < method.max_width < trial.labelling.clip.width
+    if not method.distils or (method.image_format in ('raw', 'png') and not reduced):
         return None
-    return load_teacher(job.teacher)
+    return trial.labelling.load_teacher()
+
+
+def save_label_map(label_map: np.ndarray, path: Path) -> None:
+    """
+    Write a label map as a PNG whose pixels are class ids and whose palette shows them in colours.
+
+    :param label_map: H×W uint8 class ids.
+    :param path: of the file; Pillow reads the ids back as they are.
+    """
+    image = Image.fromarray(label_map, 'L')
+    image.putpalette(COLORS.tobytes())
+    image.save(path)

@@ -1,11 +1,14 @@
 """A teacher's labels of a video, kept on disk so that it labels a video once."""
 
+from collections.abc import Sequence
 import hashlib
 import os
 from pathlib import Path
+import tempfile
 from typing import Callable, Iterable
 import zipfile
 
+import cv2
 import numpy as np
 
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
@@ -16,53 +19,120 @@ def default_folder() -> Path:
     return Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'shadowtutor/labels'
 
 
-def _describe(path: str) -> str:
-    """Identify a file by its place, size and time; anything else by its name."""
-    file = Path(path)
-    if not file.is_file():
-        return path
-    stat = file.stat()
-    return f'{file.resolve()} {stat.st_size} {stat.st_mtime_ns}'
+class Labels(Sequence[TeacherPrediction]):
+    """Labels of the frames of a video from the first on, held as PNG: a few kB each."""
+
+    def __init__(self):
+        #: Whether they reach to the end of the video.
+        self.whole = False
+        self._images: list[bytes] = []
+        self._boxes: list[np.ndarray] = []
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> TeacherPrediction:
+        image = np.frombuffer(self._images[index], np.uint8)
+        return TeacherPrediction(
+            cv2.imdecode(image, cv2.IMREAD_GRAYSCALE), self._boxes[index])
+
+    def append(self, prediction: TeacherPrediction) -> None:
+        """Add the label of the next frame."""
+        self._images.append(cv2.imencode('.png', prediction.label)[1].tobytes())
+        self._boxes.append(prediction.boxes.reshape(-1, 4))
+
+    def first(self, count: int) -> 'Labels':
+        """Return the labels of the first ``count`` frames."""
+        labels = Labels()
+        labels._images, labels._boxes = self._images[:count], self._boxes[:count]
+        return labels
+
+    def save(self, path: Path) -> None:
+        """Write them; the file is there as a whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Of a name of its own, as another process may label the same video.
+        with tempfile.NamedTemporaryFile(
+                dir=path.parent, suffix='.partial', delete=False) as file:
+            try:
+                np.savez(
+                    file, images=np.frombuffer(b''.join(self._images), np.uint8),
+                    image_sizes=list(map(len, self._images)),
+                    boxes=np.concatenate(self._boxes), box_counts=list(map(len, self._boxes)),
+                    whole=self.whole)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        os.replace(file.name, path)
+
+    @classmethod
+    def load(cls, path: Path) -> 'Labels':
+        """Read a file of :meth:`save`; none is left of one that is not there or not whole."""
+        labels = cls()
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                data, ends = saved['images'].tobytes(), np.cumsum(saved['image_sizes'])
+                boxes = np.split(saved['boxes'], np.cumsum(saved['box_counts'])[:-1])
+                labels.whole = bool(saved['whole'])
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            return labels
+        labels._images = [data[begin:end] for begin, end in zip([0, *ends[:-1]], ends)]
+        labels._boxes = boxes
+        return labels
 
 
 def label_video(
         frames: Iterable[np.ndarray], teacher: Callable[[], Teacher], video: str,
-        teacher_names: tuple[str, ...], key: str, folder: Path,
-        on_label: Callable[[int], None] = lambda count: None) -> list[TeacherPrediction]:
+        teacher_names: tuple[str, ...], key: str, folder: Path, count: int = 0,
+        on_label: Callable[[int], None] = lambda count: None) -> Labels:
     """
     Label the frames of a video, or read the labels that were made before.
 
-    :param frames: H×W×3 uint8, BGR; not read where the labels are in the cache.
+    :param frames: H×W×3 uint8, BGR, ``count`` of them; not read where the labels are in the cache.
     :param teacher: makes the teacher; not called where the labels are in the cache.
     :param video: path or name of the video.
     :param teacher_names: what the teacher is made from: its name, the paths of its weights.
-    :param key: whatever else the labels depend on: the frames' size, their number, their rate.
+    :param key: whatever else the labels depend on: the frames' size, their rate.
     :param folder: of the cache.
-    :param on_label: is told the number of frames labelled.
+    :param count: frames, from the first on; 0: to the end.
+    :param on_label: is told the number of frames that have labels.
     :returns: a label for every frame.
     """
     identity = '\n'.join([_describe(video), *map(_describe, teacher_names), key])
     path = folder / f'{hashlib.sha256(identity.encode()).hexdigest()[:24]}.npz'
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            splits = np.split(saved['boxes'], np.cumsum(saved['box_counts'])[:-1])
-            labels = list(map(TeacherPrediction, saved['labels'], splits))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not there, or cut short
-        pass
-    else:
-        on_label(len(labels))
-        return labels
-    ask = teacher()
-    labels = []
-    for frame in frames:
-        labels.append(ask(frame))
-        on_label(len(labels))
-    folder.mkdir(parents=True, exist_ok=True)
-    # Renamed when whole, so that an interrupted run leaves no half of it.
-    partial = path.with_suffix('.partial.npz')
-    np.savez_compressed(
-        partial, labels=np.stack([label.label for label in labels]),
-        boxes=np.concatenate([label.boxes.reshape(-1, 4) for label in labels]),
-        box_counts=[len(label.boxes) for label in labels])
-    partial.replace(path)
+    labels = Labels.load(path)
+    known = len(labels)
+    if not (labels.whole or 0 < count <= known):
+        ask = teacher()
+        try:
+            for index, frame in enumerate(frames):
+                if index >= known:
+                    labels.append(ask(frame))
+                on_label(index + 1)
+            labels.whole = not count or len(labels) < count
+        finally:
+            # What an interrupted run has made is kept too.
+            if labels:
+                labels.save(path)
+    labels = labels.first(count) if count else labels
+    on_label(len(labels))
     return labels
+
+
+#: The built-in scene's labels change with the code that paints it.
+_SCENE_CODE = ('scenes.py', 'street.py', 'sprites.py')
+
+
+def _describe(name: str) -> str:
+    """Identify a file or the files of a folder by place, size and time; the scene by its code."""
+    if name == 'scene':
+        code = b''.join(Path(__file__).with_name(file).read_bytes() for file in _SCENE_CODE)
+        return f'scene {hashlib.sha256(code).hexdigest()}'
+    path = Path(name)
+    if path.is_dir():
+        return '\n'.join(map(_stat, sorted(path.iterdir())))
+    return _stat(path) if path.is_file() else name
+
+
+def _stat(path: Path) -> str:
+    stat = path.stat()
+    return f'{path.resolve()} {stat.st_size} {stat.st_mtime_ns}'

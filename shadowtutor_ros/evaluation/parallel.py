@@ -1,7 +1,8 @@
-"""Work in several processes, with messages back to the one that started them."""
+"""Tasks in several processes, with messages back to the one that started them."""
 
 from multiprocessing import connection, get_context, process
 import signal
+import sys
 from typing import Any, Callable, Iterable
 
 from shadowtutor_ros.models.inference import use_threads
@@ -27,51 +28,65 @@ def run_tasks(
     :param threads: that PyTorch computes with in each; 0 for its own choice.
     :raises WorkError: if a task failed; the others are stopped, as by Ctrl-C.
     """
-    if jobs == 1:
+    waiting = list(tasks)
+    jobs = min(jobs, len(waiting))
+    if jobs <= 1:
         use_threads(threads)
-        for task in tasks:
+        for task in waiting:
             work(task, on_message)
         return
     # A fork would take PyTorch's locks along in whatever state they are.
     context = get_context('spawn')
-    waiting = list(tasks)
-    running: dict[connection.Connection, process.BaseProcess] = {}
+    workers: dict[connection.Connection, process.BaseProcess] = {}
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                receiver, sender = context.Pipe(duplex=False)
-                worker = context.Process(
-                    target=_work, args=(work, waiting.pop(0), sender, threads), daemon=True)
-                worker.start()
-                # Held by the worker alone, its end is the end of the worker.
-                sender.close()
-                running[receiver] = worker
-            for receiver in connection.wait(running):
+        for _ in range(jobs):
+            here, there = context.Pipe()
+            worker = context.Process(target=_serve, args=(work, there, threads), daemon=True)
+            worker.start()
+            # Held by the worker alone, its end is the end of the worker.
+            there.close()
+            workers[here] = worker
+            here.send(waiting.pop(0))
+        busy = set(workers)
+        while busy:
+            for pipe in connection.wait(busy):
                 try:
-                    failed, message = receiver.recv()
+                    what, message = pipe.recv()
                 except EOFError:
-                    worker = running.pop(receiver)
-                    worker.join()
-                    if worker.exitcode:
-                        raise WorkError(
-                            f'a process ended with status {worker.exitcode}: if it was killed '
-                            'for want of memory, use fewer --jobs') from None
-                    continue
-                if failed:
+                    workers[pipe].join()
+                    raise WorkError(
+                        f'a process ended with status {workers[pipe].exitcode}: if it was killed '
+                        'for want of memory, use fewer --jobs') from None
+                if what == 'message':
+                    on_message(message)
+                elif what == 'error':
                     raise WorkError(message)
-                on_message(message)
+                elif waiting:
+                    pipe.send(waiting.pop(0))
+                else:
+                    busy.remove(pipe)
     finally:
-        for worker in running.values():
+        for worker in workers.values():
             worker.terminate()
-        for worker in running.values():
+        for worker in workers.values():
             worker.join()
 
 
-def _work(work: Work, task: Any, sender: connection.Connection, threads: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the one that started this stops it.
+def _serve(work: Work, pipe: connection.Connection, threads: int) -> None:
+    """Do the tasks that come through a pipe, until it ends."""
+    # Ctrl-C reaches every process of the terminal; the one that started this ends it, so that
+    # what has been made can still be written.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     use_threads(threads)
-    try:
-        work(task, lambda message: sender.send((False, message)))
-    except (ValueError, OSError) as error:
-        sender.send((True, str(error)))
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            work(task, lambda message: pipe.send(('message', message)))
+        except (ValueError, OSError) as error:
+            pipe.send(('error', str(error)))
+        else:
+            pipe.send(('done', None))

@@ -66,6 +66,7 @@ class Profile:
     :ivar key_frame_bytes: of a key frame, up, above 0.
     :ivar update_bytes: of an update, down, at least 0.
     :ivar derivation: where each value comes from, by its name.
+    :ivar t_sd_full: seconds of one training step of the whole student; None: as ``t_sd``.
     :raises ProfileError: if a value is out of its range.
     """
 
@@ -77,12 +78,19 @@ class Profile:
     key_frame_bytes: float
     update_bytes: float
     derivation: dict[str, str] = field(default_factory=dict)
+    t_sd_full: float | None = None
 
     def __post_init__(self):
         for name in ('t_si', 'key_frame_bytes'):
             _check(name, getattr(self, name), above=True)
         for name in ('t_sd', 't_ti', 'update_bytes'):
             _check(name, getattr(self, name))
+        if self.t_sd_full is not None:
+            _check('t_sd_full', self.t_sd_full)
+
+    def step_seconds(self, scope: str) -> float:
+        """Return the seconds that a training step takes: 'full' may have a time of its own."""
+        return self.t_sd_full if scope == 'full' and self.t_sd_full is not None else self.t_sd
 
     @property
     def costs(self) -> Costs:
@@ -130,7 +138,7 @@ def _check_fields(kind: type, values: object, what: str) -> None:
         raise ProfileError(
             f'the {what} is {json.dumps(values)[:40]}: give an object, as {PROFILES}/paper.json')
     names = [item.name for item in fields(kind)]
-    optional = 'latency', 'loss', 'derivation'
+    optional = 'latency', 'loss', 'derivation', 't_sd_full'
     missing = [name for name in names if name not in values and name not in optional]
     unknown = [name for name in values if name not in names]
     if missing or unknown:

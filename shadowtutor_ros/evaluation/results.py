@@ -1,128 +1,209 @@
-"""Results of an evaluation: kept as JSON and CSV, shown as tables in the paper's layout."""
+"""Results of an evaluation: what is kept of each run, as JSON and CSV."""
 
 import csv
 from dataclasses import asdict
 import json
+import math
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from shadowtutor_ros.algorithms.analytic_model import Bounds
+from shadowtutor_ros.evaluation.evaluator import Trial
+from shadowtutor_ros.evaluation.simulate import Run
 
-from shadowtutor_ros.evaluation.simulate import Method, Run
-
-#: The columns of the CSV, and what the tables are made of.
+#: The columns of the CSV.
 COLUMNS = (
-    'video', 'label', 'method', 'update_delay', 'frames', 'seconds', 'fps', 'miou', 'miou_present',
-    'key_frames', 'key_frame_ratio', 'steps', 'bytes_up', 'bytes_down', 'bytes_per_key_frame',
-    'mbit_per_s_up', 'mbit_per_s_down', 'mbit_per_s')
+    'video', 'label', 'method', 'update_delay', 'mbit_per_s_link_up', 'mbit_per_s_link_down',
+    'frames', 'rate', 'miou', 'miou_present', 'key_frames', 'key_frame_ratio', 'steps', 'lost',
+    'bytes_up', 'bytes_down', 'bytes_up_per_key_frame', 'bytes_down_per_key_frame',
+    'bytes_per_key_frame', 'bytes_per_frame', 'kbit_per_s_at_rate', 'seconds', 'fps',
+    'mbit_per_s_up', 'mbit_per_s_down', 'mbit_per_s', 'cycle_fps', 'cycle_mbit_per_s',
+    'within_bounds')
+
+#: What people can tell runs apart by.
+NAMES = ('video', 'label', 'method', 'update_delay', 'mbit_per_s_link_up',
+         'mbit_per_s_link_down')
+
+# Where measured and computed agree, they may differ in the last bits.
+_ROUNDING = 1e-9
 
 
-def identify(
-        video: str, label: str, method: Method, settings: dict, conditions: dict) -> dict:
+class ResultsError(ValueError):
+    """What is wrong with a file of results, in one line."""
+
+
+def identify(trial: Trial, label: str, settings: dict[str, Any], weights: int) -> dict[str, Any]:
     """
     Tell what a run is of: two with the same identity have the same results.
 
-    :param video: its name.
+    :param trial: what is run.
     :param label: of the configuration, for people.
-    :param method: its name and delay count; the rest of it is in the settings.
     :param settings: by the names of the nodes' parameters.
-    :param conditions: whatever else the run depends on: teacher, student, size, rate, profile.
+    :param weights: checksum of those that the student begins with.
+    :returns: what JSON can hold.
     """
-    return {'video': video, 'label': label, 'method': method.name,
-            'update_delay': method.update_delay, 'settings': settings, 'conditions': conditions}
+    labelling, method = trial.labelling, trial.method
+    profile = asdict(trial.profile)
+    link = profile.pop('link')
+    del profile['derivation']
+    return json.loads(json.dumps({
+        'video': labelling.name, 'label': label, 'method': method.name,
+        'update_delay': method.update_delay,
+        **{f'mbit_per_s_link_{way}': link[f'bandwidth_{way}'] / 1e6 if method.on_network else None
+           for way in ('up', 'down')},
+        'settings': settings,
+        'conditions': {
+            'teacher': labelling.teacher, 'teacher_weights': labelling.teacher_weights,
+            'student': trial.student, 'student_weights': f'{weights:08x}',
+            'width': labelling.clip.width, 'frames': labelling.clip.frames,
+            'fps': labelling.clip.fps, 'profile': profile,
+            'link': link if method.on_network else None}}))
 
 
-def summarize(identity: dict, run: Run) -> dict:
-    """Turn a run into what is reported: rates, ratios and means, with the key frames behind."""
+def summarize(identity: dict[str, Any], rate: float, run: Run) -> dict[str, Any]:
+    """
+    Turn a run into what is reported.
+
+    :param identity: of :func:`identify`.
+    :param rate: frames a second of the video, as far as they are evaluated.
+    :param run: what was measured.
+    :returns: what JSON can hold: the identity, rates, ratios and means, and what they are made of.
+        What the run says nothing about is None: times where the update's delay was fixed.
+    """
     count = len(run.key_frames)
     up = sum(record.bytes_up for record in run.key_frames)
     down = sum(record.bytes_down for record in run.key_frames)
-    # The wild student takes time too, but a run of fixed delay has none that means anything.
-    seconds = run.seconds or float('nan')
-    return {
+    # On the virtual clock time passes in every run, but means something on a network alone.
+    seconds = run.seconds if identity['mbit_per_s_link_up'] else math.nan
+    bounded = run.throughput_bounds is not None and run.cycle_throughput > 0
+    summary = {
         **identity,
-        'frames': run.frames, 'seconds': run.seconds, 'fps': run.frames / seconds,
+        'frames': run.frames, 'rate': rate,
         'miou': run.miou, 'miou_present': run.miou_present,
         'key_frames': count, 'key_frame_ratio': count / run.frames,
         'steps': sum(record.steps for record in run.key_frames),
+        'lost': sum(record.lost for record in run.key_frames),
         'bytes_up': up, 'bytes_down': down,
+        'bytes_up_per_key_frame': up / count if count else 0.0,
+        'bytes_down_per_key_frame': down / count if count else 0.0,
         'bytes_per_key_frame': (up + down) / count if count else 0.0,
+        'bytes_per_frame': (up + down) / run.frames,
+        'kbit_per_s_at_rate': 8e-3 * (up + down) / run.frames * rate,
+        'seconds': seconds, 'fps': run.frames / seconds,
         'mbit_per_s_up': 8e-6 * up / seconds, 'mbit_per_s_down': 8e-6 * down / seconds,
         'mbit_per_s': 8e-6 * (up + down) / seconds,
-        'throughput_bounds': run.throughput_bounds and asdict(run.throughput_bounds),
-        'traffic_bounds': run.traffic_bounds and asdict(run.traffic_bounds),
-        'key_frame_records': [asdict(record) for record in run.key_frames]}
+        'cycle_fps': run.cycle_throughput if bounded else None,
+        'fps_bounds': asdict(run.throughput_bounds) if bounded else None,
+        'cycle_mbit_per_s': 1e-6 * run.cycle_traffic if bounded else None,
+        'mbit_per_s_bounds': {
+            side: 1e-6 * value for side, value in asdict(run.traffic_bounds).items()}
+        if bounded else None,
+        'within_bounds': _within(run.cycle_throughput, run.throughput_bounds)
+        and _within(run.cycle_traffic, run.traffic_bounds) if bounded else None,
+        'key_frame_records': list(map(asdict, run.key_frames)),
+        'miou_by_frame': [round(value, 4) for value in run.miou_by_frame],
+        'miou_present_by_frame': [round(value, 4) for value in run.miou_present_by_frame]}
+    return _finite(summary)
+
+
+def _within(value: float, bounds: Bounds) -> bool:
+    return bounds.lower * (1 - _ROUNDING) <= value <= bounds.upper * (1 + _ROUNDING)
+
+
+def _finite(value: Any) -> Any:
+    """Put None for what is no number, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_finite, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def load_runs(path: Path) -> list[dict[str, Any]]:
+    """
+    Read a results.json.
+
+    :raises ResultsError: if it cannot be read or is something else.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ResultsError(
+            f"results '{path}' cannot be read ({error.strerror}): give a folder that "
+            'shadowtutor evaluate has written') from None
+    except ValueError as error:
+        raise ResultsError(
+            f"results '{path}' are not JSON ({error}): move the file away, or mend it") from None
+    runs = content.get('runs') if isinstance(content, dict) else None
+    wanted = {*NAMES, *COLUMNS, 'settings', 'conditions', 'key_frame_records'}
+    if not isinstance(runs, list) or not all(
+            isinstance(run, dict) and wanted <= run.keys() for run in runs):
+        raise ResultsError(
+            f"results '{path}' are not those of this version of shadowtutor evaluate: move the "
+            'file away, and evaluate again')
+    return runs
+
+
+def save_runs(runs: list[dict[str, Any]], folder: Path) -> None:
+    """Write runs as results.json, one a line, and their numbers as results.csv."""
+    lines = ',\n'.join(json.dumps(run, allow_nan=False) for run in runs)
+    _write(folder / 'results.json', f'{{"runs": [\n{lines}\n]}}\n')
+    with (folder / 'results.csv').open('w', newline='') as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction='ignore')
+        writer.writeheader()
+        writer.writerows(runs)
+
+
+def _write(path: Path, text: str) -> None:
+    # Renamed when whole, so that an interruption leaves the old file or the new one.
+    partial = path.with_suffix('.partial')
+    partial.write_text(text)
+    partial.replace(path)
 
 
 class Results:
     """
     The runs so far, written after each.
 
-    :param folder: gets results.json, results.csv and tables.md.
+    :param folder: gets results.json and results.csv. Those of an earlier evaluation that is not
+        gone on with are kept as results.json.bak.
     :param resume: go on from the results that are there.
+    :param plan: the identities of all runs, in the order in which they are written.
+    :raises ResultsError: if the results to go on from cannot be read.
     """
 
-    def __init__(self, folder: Path, resume: bool = False):
+    def __init__(self, folder: Path, resume: bool, plan: list[dict[str, Any]]):
         self._folder = folder
-        self._path = folder / 'results.json'
-        self.runs: list[dict] = []
-        if resume and self._path.is_file():
-            self.runs = json.loads(self._path.read_text())['runs']
+        self._plan = plan
+        self.runs: list[dict[str, Any]] = []
+        path = folder / 'results.json'
+        if path.is_file():
+            if resume:
+                self.runs = load_runs(path)
+            else:
+                path.replace(path.with_suffix('.json.bak'))
 
-    def has(self, identity: dict) -> bool:
+    def has(self, identity: dict[str, Any]) -> bool:
         """Tell whether a run of the same identity is among the results."""
-        # As it reads when it comes back from the file, where a tuple is a list.
-        wanted = json.loads(json.dumps(identity))
-        return any(all(run.get(key) == value for key, value in wanted.items())
-                   for run in self.runs)
+        return any(_same(run, identity, identity) for run in self.runs)
 
-    def add(self, identity: dict, run: Run) -> dict:
+    def add(self, summary: dict[str, Any]) -> None:
         """
         Add a run and write all down.
 
-        It takes the place of one that people could not tell from it: with the same video, label,
-        method and delay, but other settings or conditions.
-
-        :returns: its summary.
+        It takes the place of one that people could not tell from it: with the same names, but
+        other settings or conditions.
         """
-        summary = summarize(identity, run)
-        names = 'video', 'label', 'method', 'update_delay'
-        self.runs = [other for other in self.runs
-                     if any(other.get(name) != summary[name] for name in names)]
-        self.runs.append(summary)
-        partial = self._path.with_suffix('.partial')
-        partial.write_text(json.dumps({'runs': self.runs}, indent=1) + '\n')
-        partial.replace(self._path)
-        with (self._folder / 'results.csv').open('w', newline='') as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction='ignore')
-            writer.writeheader()
-            writer.writerows(self.runs)
-        (self._folder / 'tables.md').write_text(self.tables())
-        return summary
+        self.runs = [run for run in self.runs if not _same(run, summary, NAMES)] + [summary]
+        planned = [[identity[name] for name in NAMES] for identity in self._plan]
 
-    def tables(self) -> str:
-        """Write accuracy, key-frame ratio, throughput and traffic as Markdown tables."""
-        return '\n'.join([
-            self._table('Mean IoU, %', 'miou', 100),
-            self._table('Mean IoU over the classes in the label, %', 'miou_present', 100),
-            self._table('Key frames, % of all frames', 'key_frame_ratio', 100),
-            self._table('Throughput, frames/s on the virtual clock', 'fps', 1),
-            self._table('Traffic up and down, Mbit/s on the virtual clock', 'mbit_per_s', 1)])
+        def place(run: dict[str, Any]) -> int:
+            names = [run[name] for name in NAMES]
+            return planned.index(names) if names in planned else -1
 
-    def _table(self, title: str, field: str, factor: float) -> str:
-        def name(run: dict) -> str:
-            delay = run['update_delay']
-            method = run['method'] if delay is None else f"{run['method']}-{delay}"
-            return f"{run.get('label', '')} {method}".strip()
+        self.runs.sort(key=place)
+        save_runs(self.runs, self._folder)
 
-        methods = list(dict.fromkeys(map(name, self.runs)))
-        videos = list(dict.fromkeys(run['video'] for run in self.runs))
-        values = {(run['video'], name(run)): factor * run[field] for run in self.runs}
-        lines = [f'### {title}', '', f"| video | {' | '.join(methods)} |",
-                 '|---' * (len(methods) + 1) + '|']
-        rows = {video: [values.get((video, method), np.nan) for method in methods]
-                for video in videos}
-        rows['**mean**'] = np.nanmean(list(rows.values()), axis=0)
-        for video, numbers in rows.items():
-            cells = ('' if np.isnan(number) else f'{number:.2f}' for number in numbers)
-            lines.append(f"| {video} | {' | '.join(cells)} |")
-        return '\n'.join([*lines, ''])
+
+def _same(run: dict[str, Any], other: dict[str, Any], keys: Any) -> bool:
+    return all(run[key] == other[key] for key in keys)

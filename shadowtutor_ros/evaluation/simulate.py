@@ -53,6 +53,16 @@ class Method:
         """Its name with the delay, such as 'partial-8', as the paper's P-8."""
         return self.name if self.update_delay is None else f'{self.name}-{self.update_delay}'
 
+    @property
+    def distils(self) -> bool:
+        """Whether the student is trained."""
+        return self.name in ('full', 'partial')
+
+    @property
+    def on_network(self) -> bool:
+        """Whether the profile's network and times have a say in the run."""
+        return self.name == 'naive' or (self.distils and self.update_delay is None)
+
 
 @dataclass
 class KeyFrameRecord:
@@ -76,33 +86,44 @@ class Run:
 
     :ivar frames: frames in all.
     :ivar seconds: on the virtual clock.
-    :ivar miou: mean over the frames, over classes whose union is not empty.
-    :ivar miou_present: mean over the frames, over classes in the teacher's label.
+    :ivar miou_by_frame: over classes whose union is not empty, 0 to 1.
+    :ivar miou_present_by_frame: over classes in the teacher's label.
     :ivar key_frames: each of them.
-    :ivar throughput_bounds: frames a second, of the analytic model; None where it has none.
+    :ivar throughput_bounds: frames a second, of the analytic model; None where it has none: where
+        the network has no say, and where messages were lost or given up.
     :ivar traffic_bounds: bit/s, likewise.
     """
 
     frames: int = 0
     seconds: float = 0.0
-    miou: float = 0.0
-    miou_present: float = 0.0
+    miou_by_frame: list[float] = field(default_factory=list)
+    miou_present_by_frame: list[float] = field(default_factory=list)
     key_frames: list[KeyFrameRecord] = field(default_factory=list)
     throughput_bounds: Bounds | None = None
     traffic_bounds: Bounds | None = None
 
     @property
+    def miou(self) -> float:
+        """Mean over the frames, over classes whose union is not empty."""
+        return float(np.mean(self.miou_by_frame))
+
+    @property
+    def miou_present(self) -> float:
+        """Mean over the frames, over classes in the teacher's label."""
+        return float(np.nanmean(self.miou_present_by_frame))
+
+    @property
     def cycle_throughput(self) -> float:
         """Frames a second from the first key frame to the last: what the bounds are for."""
-        last = self.key_frames[-1]
-        return last.frame / last.seconds if last.seconds else float('nan')
+        last = self.key_frames[-1] if self.key_frames else None
+        return last.frame / last.seconds if last and last.seconds else float('nan')
 
     @property
     def cycle_traffic(self) -> float:
         """Bit/s, likewise."""
-        *cycles, last = self.key_frames
-        sent = sum(record.bytes_up + record.bytes_down for record in cycles)
-        return 8 * sent / last.seconds if last.seconds else float('nan')
+        sent = sum(record.bytes_up + record.bytes_down for record in self.key_frames[:-1])
+        last = self.key_frames[-1] if self.key_frames else None
+        return 8 * sent / last.seconds if last and last.seconds else float('nan')
 
 
 class _CachedTeacher:
@@ -139,11 +160,14 @@ class Simulation:
         self._now = 0.0
         self._teacher = _CachedTeacher(teacher)
         settings = replace(method.server, scope='full') if method.name == 'full' else method.server
+        self._t_sd = profile.step_seconds(settings.scope)
         # The server's own clock is not asked: what it does is timed by the profile.
         self._server = Server(student, self._teacher, settings, lambda: 0.0, device)
+        client = method.client if method.update_delay is None else replace(
+            # An update that comes after so many frames is not overdue, however slow they are.
+            method.client, update_timeout=np.inf)
         self.client = Client(
-            InferenceEngine(student, device=device), self._on_key_frame, method.client,
-            session_id=1)
+            InferenceEngine(student, device=device), self._on_key_frame, client, session_id=1)
         self.client.connected = method.name != 'wild'
         self._frame = 0
         self._server_free = 0.0
@@ -162,20 +186,19 @@ class Simulation:
         :param on_frame: is handed each frame's index and mask.
         """
         run = Run()
-        miou, present = [], []
         for index, (frame, label) in enumerate(zip(frames, labels)):
             self._frame, self._teacher.known = index, label
             if self._method.name == 'naive':
                 mask = self._offload(frame, label)
             else:
                 mask = self._step(frame)
-            miou.append(mean_iou(mask, label.label, NUM_CLASSES))
-            present.append(mean_iou_present(mask, label.label, NUM_CLASSES))
+            run.miou_by_frame.append(mean_iou(mask, label.label, NUM_CLASSES))
+            run.miou_present_by_frame.append(mean_iou_present(mask, label.label, NUM_CLASSES))
             on_frame(index, mask)
-        run.frames, run.seconds = len(miou), self._now
-        run.miou, run.miou_present = float(np.mean(miou)), float(np.nanmean(present))
+        run.frames, run.seconds = len(run.miou_by_frame), self._now
         run.key_frames = self.key_frames
-        if self._method.name in ('partial', 'full') and self._method.update_delay is None:
+        lost = self.client.counters.updates_lost or any(record.lost for record in self.key_frames)
+        if self._method.distils and self._method.on_network and not lost:
             self._bound(run)
         return run
 
@@ -193,7 +216,7 @@ class Simulation:
         """Do as the student node's inference thread does with a frame."""
         self._deliver()
         until = self.client.wait_until()
-        if until is not None:
+        if until is not None and self._method.on_network:
             arrival = self._in_flight[0] if self._in_flight else np.inf
             self._now = max(self._now, min(arrival, until))
             self._deliver()
@@ -237,25 +260,30 @@ class Simulation:
         if record.lost:
             return
         begin = max(self._now + link.time_up(len(data)), self._server_free)
-        self._server_free = begin + self._profile.t_ti + update.steps * self._profile.t_sd
+        self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
         arrival = self._server_free + link.time_down(record.bytes_down)
         if self._method.update_delay is not None:
             arrival = self._frame + self._method.update_delay
         self._in_flight = arrival, update
 
     def _bound(self, run: Run) -> None:
-        """Add the bounds of the analytic model, for the cheapest and the dearest key frame."""
+        """Add the bounds of the analytic model, for the cheapest and the dearest whole cycle."""
+        cycles = run.key_frames[:-1]
+        if not cycles:
+            return
         profile, link = self._profile, self._profile.link
         settings, strides = self._server.settings, self._method.client
         costs = [Costs(
-            profile.t_si, profile.t_sd, profile.t_ti,
+            profile.t_si, self._t_sd, profile.t_ti,
             link.time_up(record.bytes_up) + link.time_down(record.bytes_down),
-            record.bytes_up + record.bytes_down) for record in run.key_frames]
+            record.bytes_up + record.bytes_down) for record in cycles]
         options = {'min_stride': strides.min_stride, 'max_stride': strides.max_stride,
                    'max_updates': settings.max_updates}
         throughput = [analytic_model.throughput_bounds(cost, **options) for cost in costs]
         traffic = [analytic_model.traffic_bounds(cost, **options) for cost in costs]
         run.throughput_bounds = Bounds(
             min(bounds.lower for bounds in throughput), max(bounds.upper for bounds in throughput))
+        if strides.late_update == 'continue':
+            run.throughput_bounds = Bounds(1 / profile.t_si, 1 / profile.t_si)
         run.traffic_bounds = Bounds(
             min(bounds.lower for bounds in traffic), max(bounds.upper for bounds in traffic))

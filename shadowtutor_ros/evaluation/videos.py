@@ -1,6 +1,7 @@
 """Sources of frames: a video file, a folder of images, a camera, the built-in scene."""
 
 from dataclasses import dataclass
+import math
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 
 from shadowtutor_ros.evaluation.scenes import FRAME_RATE, LOOKS, Scene
+from shadowtutor_ros.models.student import MIN_SIDE
 
 #: What is taken for an image in a folder.
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
@@ -81,6 +83,61 @@ def _first(source: Source, frames: int) -> Iterator[np.ndarray]:
     for index, frame in enumerate(source):
         yield frame
         if index + 1 == frames:
+            return
+
+
+@dataclass(frozen=True)
+class Clip:
+    """
+    The part of a source that is evaluated, as data.
+
+    :ivar video: a source, as for :func:`open_source`, that gives the same frames each time.
+    :ivar width: that frames are brought to, in pixels; the height follows, as a multiple of 8.
+    :ivar frames: stop after this many; 0: all.
+    :ivar fps: frames a second that are taken of it; 0, or more than it has: all.
+    """
+
+    video: str
+    width: int
+    frames: int = 0
+    fps: float = 0.0
+
+    def open(self) -> Source:
+        """
+        Open it; rate and count are those of the frames that are taken.
+
+        :raises SourceError: if it cannot be read, or is not fit to be evaluated.
+        """
+        if self.video.startswith('/dev/'):
+            raise SourceError(
+                f"'{self.video}' gives other frames each time: record a video of it first")
+        height, width = next(iter(open_source(self.video))).shape[:2]
+        # A multiple of 8, as in the first implementation's figures.
+        size = self.width, 8 * round(height * self.width / width / 8)
+        if min(size) < MIN_SIDE:
+            raise SourceError(
+                f"frames of '{self.video}' would be {size[0]}x{size[1]}: give a larger width, as "
+                f'the student needs {MIN_SIDE}x{MIN_SIDE} at least')
+        source = open_source(self.video, size)
+        rate = min(self.fps or source.rate, source.rate)
+        count = source.count and math.ceil(source.count * rate / source.rate - 1e-9)
+        if self.frames:
+            count = min(self.frames, count or self.frames)
+        if count is None:
+            raise SourceError(f"'{self.video}' has no end: give a number of frames")
+        return Source(source.name, rate, count, lambda: _sample(source, rate, count))
+
+
+def _sample(source: Source, rate: float, count: int) -> Iterator[np.ndarray]:
+    """Read ``count`` frames at a rate."""
+    taken = 0
+    for index, frame in enumerate(source):
+        # The frame that is due, or the first one after.
+        if index / source.rate < taken / rate - 1e-9:
+            continue
+        yield frame
+        taken += 1
+        if taken == count:
             return
 
 

@@ -2,86 +2,211 @@
 
 import csv
 import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
 
 import cv2
+import numpy as np
+from PIL import Image
 import pytest
 
 from shadowtutor_ros.commands.main import main
+from shadowtutor_ros.evaluation.label_cache import Labels
+from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.scenes import Scene
 
+FRAMES = 12
 
-@pytest.fixture
-def videos(tmp_path, monkeypatch):
+
+@pytest.fixture(scope='module')
+def videos(tmp_path_factory):
     """Return two short videos of the scene."""
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    folder = tmp_path_factory.mktemp('videos')
     paths = []
     for seed in (1, 2):
-        scene = Scene(seed, 'day', 640, 360)
-        paths.append(str(tmp_path / f'{seed}.mp4'))
-        writer = cv2.VideoWriter(paths[-1], cv2.VideoWriter_fourcc(*'mp4v'), 25, (640, 360))
-        for index in range(12):
-            writer.write(scene.render(index).image)
+        scene = Scene(seed, 'day', 320, 180)
+        paths.append(str(folder / f'{seed}.mp4'))
+        writer = cv2.VideoWriter(paths[-1], cv2.VideoWriter_fourcc(*'mp4v'), 25, (320, 184))
+        for index in range(FRAMES):
+            writer.write(cv2.resize(scene.render(index).image, (320, 184)))
         writer.release()
     return paths
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Keep labels in a folder of the test."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    return tmp_path / 'cache' / 'shadowtutor' / 'labels'
+
+
+OPTIONS = ('--teacher', 'scene', '--width', '320')
+
+
 def evaluate(*arguments):
-    return main(['evaluate', *map(str, arguments), '--teacher', 'scene', '--width', '640'])
+    return main(['evaluate', *map(str, arguments), *OPTIONS])
+
+
+def runs(folder):
+    return json.loads((folder / 'results.json').read_text())['runs']
 
 
 def test_results_are_written_and_resumed(videos, tmp_path, capfd):
     out = tmp_path / 'out'
     options = ['--methods', 'wild,partial,naive', '--update-delay', '1,8', '--out', out]
     assert evaluate(*videos[:1], '--paper-settings', *options) == 0
-    runs = json.loads((out / 'results.json').read_text())['runs']
-    assert [(run['method'], run['update_delay']) for run in runs] == [
+    assert [(run['method'], run['update_delay']) for run in runs(out)] == [
         ('wild', None), ('partial', 1), ('partial', 8), ('naive', None)]
-    assert all(run['frames'] == 12 for run in runs)
-    assert runs[3]['miou'] == 1 and runs[0]['key_frame_ratio'] == 0
+    assert all(run['frames'] == FRAMES for run in runs(out))
+    assert runs(out)[3]['miou'] == 1 and runs(out)[0]['key_frame_ratio'] == 0
+    assert runs(out)[1]['bytes_up_per_key_frame'] == 320 * 184 * 3
     with (out / 'results.csv').open() as file:
         assert [float(row['miou']) for row in csv.DictReader(file)] == [
-            run['miou'] for run in runs]
-    assert '| partial-1 | partial-8 |' in (out / 'tables.md').read_text()
+            run['miou'] for run in runs(out)]
+    assert '| video | Wild | P-1 | P-8 | Naive |' in (out / 'tables.md').read_text()
+    assert {path.name for path in out.glob('*.png')} == {
+        'accuracy.png', 'time_1.png', 'trade.png'}
 
     capfd.readouterr()
     assert evaluate(*videos, '--paper-settings', '--resume', *options) == 0
     said = capfd.readouterr().out
     assert '2.mp4 wild' in said and '1.mp4 wild' not in said
-    assert len(json.loads((out / 'results.json').read_text())['runs']) == 8
+    assert len(runs(out)) == 8
 
 
 def test_settings_decide_what_is_run_again(videos, tmp_path, capfd):
-    options = [videos[0], '--methods', 'wild', '--resume', '--out', tmp_path / 'o']
-
-    def runs():
-        return json.loads((tmp_path / 'o' / 'results.json').read_text())['runs']
-
+    out = tmp_path / 'out'
+    options = [videos[0], '--methods', 'wild', '--resume', '--out', out]
     assert evaluate(*options, '--set', 'max_updates=1') == 0
-    assert runs()[0]['settings']['max_updates'] == 1
+    assert runs(out)[0]['settings']['max_updates'] == 1
     capfd.readouterr()
     assert evaluate(*options, '--set', 'max_updates=1') == 0
-    assert 'mIoU' not in capfd.readouterr().out
+    assert 'wild: mIoU' not in capfd.readouterr().out
     # The other settings take the run's place, unless they have a name of their own.
     assert evaluate(*options, '--set', 'max_updates=2') == 0
-    assert [run['settings']['max_updates'] for run in runs()] == [2]
+    assert [run['settings']['max_updates'] for run in runs(out)] == [2]
     assert evaluate(*options, '--set', 'max_updates=3', '--label', 'three steps') == 0
-    assert [run['settings']['max_updates'] for run in runs()] == [2, 3]
-    assert '| wild | three steps wild |' in (tmp_path / 'o' / 'tables.md').read_text()
+    assert [run['settings']['max_updates'] for run in runs(out)] == [2, 3]
+    assert '| Wild | three steps Wild |' in (out / 'tables.md').read_text()
+
+
+def test_the_papers_settings_do_not_come_from_the_defaults(videos, tmp_path):
+    out = tmp_path / 'out'
+    assert evaluate(videos[0], '--methods', 'wild', '--paper-settings', '--late-update',
+                    'continue', '--set', 'learning_rate=0.003', '--out', out) == 0
+    settings = runs(out)[0]['settings']
+    assert (settings['key_frame.format'], settings['encoding'], settings['scope']) == (
+        'raw', 'fp32', 'partial')
+    assert settings['learning_rate'] == 0.003 and settings['late_update'] == 'continue'
 
 
 def test_processes_give_the_same_results(videos, tmp_path):
     options = ['--methods', 'wild,partial', '--set', 'max_updates=2', '--set', 'threshold=0.95']
-    for jobs in (1, 2):
+    for jobs in (1, 3):
         assert evaluate(*videos, *options, '--jobs', jobs, '--out', tmp_path / str(jobs)) == 0
-    one, two = (json.loads((tmp_path / jobs / 'results.json').read_text())['runs']
-                for jobs in ('1', '2'))
-    assert len(one) == 4
-    assert sorted(one, key=str) == sorted(two, key=str)
+    assert len(runs(tmp_path / '1')) == 4
+    assert runs(tmp_path / '1') == runs(tmp_path / '3')
 
 
-def test_resampling(videos, tmp_path):
+def test_sweep_over_the_bandwidth(videos, tmp_path):
+    out = tmp_path / 'out'
+    assert evaluate(
+        videos[0], '--methods', 'wild,partial,naive', '--bandwidth', '80,0.2', '--bandwidth-down',
+        '8', '--latency', '0.01', '--set', 'max_updates=1', '--set', 'min_stride=2', '--set',
+        'max_stride=4', '--out', out) == 0
+    found = [(run['method'], run['mbit_per_s_link_up'], run['mbit_per_s_link_down'])
+             for run in runs(out)]
+    assert found == [('wild', None, None), ('partial', 80, 8), ('partial', 0.2, 8),
+                     ('naive', 80, 8), ('naive', 0.2, 8)]
+    fast, slow = runs(out)[1:3]
+    assert fast['fps'] > slow['fps'] and fast['within_bounds'] and slow['within_bounds']
+    assert fast['conditions']['link']['latency'] == 0.01
+    assert (out / 'bandwidth.png').is_file()
+    tables = (out / 'tables.md').read_text()
+    assert 'Partial 80/8 Mbit/s' in tables and '| yes |' in tables
+
+
+def test_lost_messages(videos, tmp_path):
+    out = tmp_path / 'out'
+    assert evaluate(videos[0], '--methods', 'partial', '--loss', '1', '--out', out) == 0
+    (run,) = runs(out)
+    assert run['lost'] == run['key_frames'] > 0 and run['within_bounds'] is None
+    # Nobody waits an hour for what is lost.
+    assert run['settings']['update_timeout'] < 60
+
+
+def test_this_machine_is_measured(videos, tmp_path, capfd):
+    path = tmp_path / 'mine.json'
+    assert evaluate(
+        videos[0], '--methods', 'partial', '--profile', 'measured', '--save-profile', path,
+        '--bandwidth', '5', '--set', 'max_updates=1', '--out', tmp_path / 'a') == 0
+    assert 'measured: t_si' in capfd.readouterr().out
+    profile = load_profile(path)
+    assert profile.link.bandwidth_up == 5e6 and 0 < profile.t_si < profile.t_sd < 10
+    (run,) = runs(tmp_path / 'a')
+    assert run['conditions']['profile']['t_si'] == profile.t_si
+    # What was measured can be used again, and so the run is the same.
+    assert evaluate(videos[0], '--methods', 'partial', '--profile', path, '--set',
+                    'max_updates=1', '--resume', '--out', tmp_path / 'a') == 0
+    assert 'partial 5 Mbit/s: mIoU' not in capfd.readouterr().out
+
+
+def test_frames_labels_and_predictions_are_saved(videos, tmp_path):
+    saved = tmp_path / 'saved'
+    assert evaluate(
+        videos[0], '--methods', 'wild,naive', '--save-predictions', saved, '--save-labels', saved,
+        '--label', 'a/b', '--out', tmp_path / 'o') == 0
+    folders = sorted(path.name for path in (saved / '1.mp4').iterdir())
+    assert folders == ['a_b_naive_80_Mbit_s', 'a_b_wild', 'images', 'labels']
+    assert all(len(list((saved / '1.mp4' / name).iterdir())) == FRAMES for name in folders)
+    first = saved / '1.mp4' / 'labels' / '000000.png'
+    label = np.asarray(Image.open(first))
+    assert label.shape == (184, 320) and label.max() <= 8
+    # Naive offloading shows what the teacher says.
+    assert np.array_equal(
+        label, np.asarray(Image.open(saved / '1.mp4' / folders[0] / '000000.png')))
+    assert cv2.imread(str(saved / '1.mp4' / 'images' / '000000.png')).shape == (184, 320, 3)
+
+
+def test_resampling_and_cutting(videos, tmp_path):
     assert evaluate(videos[0], '--methods', 'wild', '--fps', '5', '--out', tmp_path / 'o') == 0
-    assert json.loads((tmp_path / 'o' / 'results.json').read_text())['runs'][0]['frames'] == 3
+    (run,) = runs(tmp_path / 'o')
+    assert run['frames'] == 3 and run['rate'] == 5
+    assert 'at 5 frames/s' in (tmp_path / 'o' / 'tables.md').read_text()
+
+
+def test_an_interrupted_evaluation_can_be_gone_on_with(videos, tmp_path):
+    out = tmp_path / 'out'
+    options = [*videos, '--methods', 'wild,partial', '--update-delay', '1,8', '--jobs', '2',
+               '--set', 'max_updates=10', '--set', 'threshold=0.99', '--out', str(out)]
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'shadowtutor_ros.commands.main', 'evaluate', *options, *OPTIONS],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        cwd=Path(__file__).parents[2])
+    for line in process.stdout:
+        if 'wild: mIoU' in line:
+            break
+    # As from a terminal: to all its processes.
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.stdout.read()
+    assert process.wait(60) == 130 and 'interrupted' in said and 'Traceback' not in said
+    done = len(runs(out))
+    assert 1 <= done < 6 and (out / 'tables.md').is_file()
+    assert main(['evaluate', *options, '--resume', *OPTIONS]) == 0
+    assert len(runs(out)) == 6
+
+
+def test_a_corrupt_cache_is_made_anew(videos, tmp_path, cache):
+    options = [videos[0], '--methods', 'wild', '--out']
+    assert evaluate(*options, tmp_path / 'a') == 0
+    (path,) = cache.glob('*.npz')
+    path.write_bytes(b'PK broken')
+    assert evaluate(*options, tmp_path / 'b') == 0
+    assert runs(tmp_path / 'a')[0]['miou'] == runs(tmp_path / 'b')[0]['miou']
+    assert len(Labels.load(path)) == FRAMES
 
 
 @pytest.mark.parametrize('arguments, word', [
@@ -89,8 +214,25 @@ def test_resampling(videos, tmp_path):
     (['scene', '--student', '/nowhere.pth'], '/nowhere.pth'),
     (['scene', '--profile', '/nowhere.json'], '/nowhere.json'),
     (['scene', '--set', 'speed=9'], 'learning_rate'), (['scene', '--set', 'scope=x'], "'x'"),
-    (['scene', '--jobs', '0', '--frames', '1'], '--jobs'), (['scene'], '--frames')])
+    (['scene', '--jobs', '0', '--frames', '1'], '--jobs'), (['scene'], 'number of frames'),
+    (['scene', '--frames', '-1'], '--frames'), (['scene', '--fps', 'nan'], '--fps'),
+    (['scene', '--update-delay', '0'], '--update-delay'),
+    (['scene', '--update-delay', '8,x'], '--update-delay'),
+    (['scene', '--bandwidth', '0'], 'bandwidth_up is 0'),
+    (['scene', '--loss', '2'], 'loss is 2'), (['scene', '--latency', '-1'], 'latency is -1'),
+    (['scene', '--frames', '3', '--device', 'abacus'], 'abacus'),
+    (['scene', '--frames', '3', '--teacher-weights', 'w.pth'], 'w.pth'),
+    (['/dev/video0'], 'record a video')])
 def test_what_is_wrong_is_one_clear_error(arguments, word, tmp_path, capfd):
     assert evaluate(*arguments, '--out', tmp_path) == 1
     error = capfd.readouterr().err.strip()
     assert word in error and '\n' not in error
+
+
+@pytest.mark.parametrize('text', ['{"runs": [', '{}'])
+def test_results_that_cannot_be_gone_on_with_are_left_alone(videos, tmp_path, text, capfd):
+    (tmp_path / 'results.json').write_text(text)
+    assert evaluate(videos[0], '--resume', '--out', tmp_path) == 1
+    error = capfd.readouterr().err.strip()
+    assert 'results.json' in error and '\n' not in error
+    assert (tmp_path / 'results.json').read_text() == text

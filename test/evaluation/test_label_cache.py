@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shadowtutor_ros.evaluation.label_cache import label_video
+from shadowtutor_ros.evaluation.label_cache import label_video, Labels
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
 FRAMES = [np.full((4, 6, 3), value, np.uint8) for value in range(5)]
@@ -23,8 +23,9 @@ def video(tmp_path):
     return str(path)
 
 
-def label(video, folder, make=lambda: teacher, key='4x6', names=('t',)):
-    return label_video(iter(FRAMES), make, video, names, key, folder)
+def label(video, folder, make=lambda: teacher, key='4x6', names=('t',), count=0):
+    return label_video(
+        iter(FRAMES[:count or None]), make, video, names, key, folder, count)
 
 
 def refuse():
@@ -43,6 +44,22 @@ def test_a_teacher_labels_a_video_once(video, tmp_path):
     assert same(label(video, tmp_path / 'cache', refuse), first)
 
 
+def test_fewer_frames_are_taken_from_the_cache_and_more_are_added(video, tmp_path):
+    asked = []
+
+    def counting(frame):
+        asked.append(int(frame[0, 0, 0]))
+        return teacher(frame)
+
+    every = list(map(teacher, FRAMES))
+    assert same(label(video, tmp_path / 'cache', lambda: counting, count=3), every[:3])
+    assert same(label(video, tmp_path / 'cache', refuse, count=2), every[:2])
+    assert same(label(video, tmp_path / 'cache', lambda: counting), every)
+    assert asked == [0, 1, 2, 3, 4]
+    # The end of the video is known now.
+    assert same(label(video, tmp_path / 'cache', refuse, count=9), every)
+
+
 def test_another_video_teacher_or_size_is_labelled_anew(video, tmp_path):
     label(video, tmp_path / 'cache')
     for changed in ({'key': '8x12'}, {'names': ('u',)}):
@@ -54,19 +71,49 @@ def test_another_video_teacher_or_size_is_labelled_anew(video, tmp_path):
         label(video, tmp_path / 'cache', refuse)
 
 
-def test_a_broken_file_is_made_anew(video, tmp_path):
+def test_another_image_in_a_folder_is_labelled_anew(tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    (folder / 'a.png').write_bytes(b'a')
+    label(str(folder), tmp_path / 'cache')
+    label(str(folder), tmp_path / 'cache', refuse)
+    (folder / 'b.png').write_bytes(b'b')
+    with pytest.raises(AssertionError):
+        label(str(folder), tmp_path / 'cache', refuse)
+
+
+@pytest.mark.parametrize('content', [b'', b'nonsense', None])
+def test_a_broken_file_is_made_anew(video, tmp_path, content):
     first = label(video, tmp_path / 'cache')
     (path,) = (tmp_path / 'cache').glob('*.npz')
-    path.write_bytes(path.read_bytes()[:100])
+    path.write_bytes(path.read_bytes()[:100] if content is None else content)
     assert same(label(video, tmp_path / 'cache'), first)
 
 
-def test_an_interrupted_run_leaves_nothing(video, tmp_path):
+def test_an_interrupted_run_keeps_what_it_has(video, tmp_path):
     def interrupted(frame):
         if frame[0, 0, 0] == 3:
             raise KeyboardInterrupt
         return teacher(frame)
 
+    def asked_for_the_rest(frame):
+        assert frame[0, 0, 0] >= 3
+        return teacher(frame)
+
     with pytest.raises(KeyboardInterrupt):
         label(video, tmp_path / 'cache', lambda: interrupted)
-    assert same(label(video, tmp_path / 'cache'), list(map(teacher, FRAMES)))
+    assert same(label(video, tmp_path / 'cache', lambda: asked_for_the_rest),
+                list(map(teacher, FRAMES)))
+    assert [path.suffix for path in (tmp_path / 'cache').iterdir()] == ['.npz']
+
+
+def test_labels_are_held_as_they_were_given():
+    rng = np.random.default_rng(0)
+    predictions = [TeacherPrediction(
+        rng.integers(0, 256, (7, 9), dtype=np.uint8), rng.random((count, 4), np.float32))
+        for count in (0, 2)]
+    labels = Labels()
+    for prediction in predictions:
+        labels.append(prediction)
+    assert same(labels, predictions) and same(labels.first(1), predictions[:1])
+    assert labels[0].boxes.shape == (0, 4)

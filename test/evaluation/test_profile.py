@@ -49,6 +49,16 @@ def test_round_trip(profile, tmp_path):
     assert load_profile(str(tmp_path / 'mine.json')) == profile
 
 
+def test_a_step_of_the_whole_student_may_have_its_own_time(profile, tmp_path):
+    assert profile.step_seconds('full') == profile.step_seconds('partial') == 0.01
+    slower = replace(profile, t_sd_full=0.05)
+    assert slower.step_seconds('full') == 0.05 and slower.step_seconds('partial') == 0.01
+    slower.save(tmp_path / 'mine.json')
+    assert load_profile(tmp_path / 'mine.json') == slower
+    with pytest.raises(ProfileError, match='t_sd_full is -1'):
+        replace(profile, t_sd_full=-1)
+
+
 def test_latency_loss_and_derivation_may_be_left_out(tmp_path):
     path = tmp_path / 'short.json'
     path.write_text(json.dumps({

@@ -18,6 +18,10 @@ PAPER = load_profile('paper')
 FRAMES = 40
 
 
+def with_link(**link):
+    return replace(PAPER, link=replace(PAPER.link, **link))
+
+
 @pytest.fixture(scope='module')
 def clip():
     scene = Scene(3, 'day', 96, 64)
@@ -39,10 +43,6 @@ def simulate(clip, student, name='partial', profile=PAPER, on_frame=None, teache
     frames, labels = clip
     simulation = Simulation(Method(name, **options), student, profile, teacher)
     return simulation.run(frames, labels, on_frame or (lambda index, mask: None))
-
-
-def with_link(**link):
-    return replace(PAPER, link=replace(PAPER.link, **link))
 
 
 def test_wild_is_the_student_alone(clip, student):
@@ -79,17 +79,67 @@ def test_strides_follow_algorithm_2(clip, student):
         assert following.frame - record.frame == record.next_stride
 
 
-@pytest.mark.parametrize('method', ['partial', 'full'])
-@pytest.mark.parametrize('megabits', [0.05, 0.5, 8, 80])
-def test_throughput_and_traffic_lie_within_the_bounds(clip, student, method, megabits):
-    run = simulate(
-        clip, student, method,
-        with_link(bandwidth_up=megabits * 1e6, bandwidth_down=megabits * 1e6))
+def check_bounds(run):
+    """Check that a run lies within its bounds."""
     slack = 1e-9
     assert (run.throughput_bounds.lower * (1 - slack) <= run.cycle_throughput
             <= run.throughput_bounds.upper * (1 + slack))
     assert (run.traffic_bounds.lower * (1 - slack) <= run.cycle_traffic
             <= run.traffic_bounds.upper * (1 + slack))
+
+
+@pytest.mark.parametrize('method', ['partial', 'full'])
+@pytest.mark.parametrize('late_update, up, down', [
+    ('wait', 0.05, 0.05), ('wait', 0.5, 0.5), ('wait', 8, 8), ('wait', 80, 80), ('wait', 0.2, 20),
+    ('continue', 5, 5), ('continue', 80, 80)])
+def test_throughput_and_traffic_lie_within_the_bounds(
+        clip, student, method, late_update, up, down):
+    check_bounds(simulate(
+        clip, student, method,
+        with_link(bandwidth_up=up * 1e6, bandwidth_down=down * 1e6, latency=0.05),
+        client=ClientSettings(late_update=late_update, update_timeout=1e9)))
+
+
+@pytest.mark.parametrize('client, server', [
+    ({'min_stride': 1, 'max_stride': 4}, {'max_updates': 0}),
+    ({'min_stride': 3, 'max_stride': 3}, {'threshold': 0.99}),
+    ({'min_stride': 2, 'max_stride': 16}, {'threshold': 0.1, 'encoding': 'fp16'})])
+def test_bounds_hold_for_other_settings(clip, student, client, server):
+    check_bounds(simulate(
+        clip, student, profile=with_link(bandwidth_up=3e6, bandwidth_down=3e6),
+        client=ClientSettings(late_update='wait', update_timeout=1e9, **client),
+        server=ServerSettings(**{'max_updates': 2, **server})))
+
+
+@pytest.mark.parametrize('options', [
+    {'name': 'wild'}, {'name': 'naive'}, {'update_delay': 8},
+    {'profile': with_link(loss=0.9)}, {'client': ClientSettings(min_stride=64)}])
+def test_there_are_no_bounds_where_the_model_says_nothing(clip, student, options):
+    run = simulate(clip, student, **options)
+    assert run.throughput_bounds is None and run.traffic_bounds is None
+
+
+def test_an_update_that_is_later_than_min_stride_is_not_waited_for_in_frames(clip, student):
+    run = simulate(clip, student, update_delay=12)
+    assert run.seconds == pytest.approx(FRAMES * PAPER.t_si)
+    assert all(record.next_stride for record in run.key_frames[:-1])
+
+
+def test_a_slow_robot_does_not_give_up_an_update_of_fixed_delay(clip, student):
+    slow = replace(PAPER, t_si=100.0)
+    client = ClientSettings(update_timeout=10.0)
+    run = simulate(clip, student, profile=slow, update_delay=8, client=client)
+    assert run.key_frames[0].next_stride is not None
+
+
+def test_full_training_may_take_a_time_of_its_own(clip, student):
+    server = ServerSettings(max_updates=2, threshold=0.99)
+    slow = replace(PAPER, t_sd=1.0, t_sd_full=5.0)
+    partial, full = (simulate(clip, student, name, slow, server=server)
+                     for name in ('partial', 'full'))
+    # The last is not waited for any more.
+    assert full.seconds - partial.seconds >= 0.9 * (len(partial.key_frames) - 1) * 2 * 4
+    check_bounds(full)
 
 
 def test_a_client_that_goes_on_is_not_slowed_by_the_network(clip, student):

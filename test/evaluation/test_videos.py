@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shadowtutor_ros.evaluation.videos import open_source, SourceError
+from shadowtutor_ros.evaluation.videos import Clip, open_source, SourceError
 
 
 @pytest.fixture
@@ -69,3 +69,31 @@ def test_a_broken_image_in_a_folder_is_named(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'nothing')
     with pytest.raises(SourceError, match='a.png'):
         list(open_source(str(tmp_path)))
+
+
+def values(source):
+    """Return the indices that the frames of the fixture's video were made with."""
+    return [round(frame.mean() / 20) for frame in source]
+
+
+@pytest.mark.parametrize('options, rate, indices', [
+    ({}, 10, list(range(10))), ({'frames': 4}, 10, [0, 1, 2, 3]),
+    ({'fps': 5}, 5, [0, 2, 4, 6, 8]), ({'fps': 7}, 7, [0, 2, 3, 5, 6, 8, 9]),
+    ({'fps': 5, 'frames': 2}, 5, [0, 2]), ({'fps': 30}, 10, list(range(10))),
+    ({'frames': 99}, 10, list(range(10)))])
+def test_clip_takes_frames_at_a_rate_and_up_to_a_number(video, options, rate, indices):
+    source = Clip(video, 64, **options).open()
+    assert source.rate == rate and source.count == len(indices)
+    assert values(source) == indices and values(source) == indices
+
+
+def test_clip_has_a_height_that_eight_divides(video):
+    assert next(iter(Clip(video, 100).open())).shape == (72, 100, 3)
+
+
+@pytest.mark.parametrize('clip, said', [
+    (Clip('/dev/video0', 64), 'record a video'), (Clip('scene', 320), 'number of frames'),
+    (Clip('scene', 40), '40x24: give a larger width')])
+def test_clips_that_cannot_be_evaluated(clip, said):
+    with pytest.raises(SourceError, match=said):
+        clip.open()
