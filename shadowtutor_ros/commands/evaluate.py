@@ -58,6 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--width', type=int, default=640, help='frames are brought to this width')
     parser.add_argument('--frames', type=int, default=0, help='of each video; 0: all')
     parser.add_argument('--fps', type=float, default=0, help='resample to this rate; 0: as it is')
+    parser.add_argument(
+        '--camera-jpeg', type=int, default=0, metavar='QUALITY', help='the student sees JPEG '
+        'images of this quality, as of a camera that compresses; labels are of the frames '
+        'themselves; 0: it sees them too')
 
     network = parser.add_argument_group('virtual clock and network')
     network.add_argument(
@@ -164,6 +168,8 @@ def _check(arguments: argparse.Namespace) -> None:
     for name, least in (('jobs', 1), ('threads', 0), ('frames', 0), ('fps', 0), ('width', 1)):
         if not getattr(arguments, name) >= least:
             raise CommandError(f'--{name} is {getattr(arguments, name)}: give {least} or above')
+    if not 0 <= arguments.camera_jpeg <= 100:
+        raise CommandError(f'--camera-jpeg is {arguments.camera_jpeg}: give 1 to 100, or 0')
 
 
 def _links(arguments: argparse.Namespace, link: Link) -> list[Link]:
@@ -212,7 +218,8 @@ def _methods(arguments: argparse.Namespace, settings: dict[str, Any]) -> list[Me
 def _open(arguments: argparse.Namespace) -> tuple[list[Labelling], dict[str, Source]]:
     labellings, sources = [], {}
     for video in dict.fromkeys(arguments.videos):
-        clip = Clip(video, arguments.width, arguments.frames, arguments.fps)
+        clip = Clip(
+            video, arguments.width, arguments.frames, arguments.fps, arguments.camera_jpeg)
         source = clip.open()
         # Two of the same name in different folders go by their paths.
         name = video if source.name in sources else source.name

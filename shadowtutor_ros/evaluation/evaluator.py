@@ -127,11 +127,11 @@ def simulate(trial: Trial, emit: Callable[[Advance | Finished], None]) -> None:
             save_label_map(mask, trial.save / f'{index:06}.png')
         emit(Advance(trial.title, index + 1))
 
-    emit(Finished(trial, simulation.run(labelling.clip.open(), labels, on_frame)))
+    emit(Finished(trial, simulation.run(labelling.clip.delivered(), labels, on_frame)))
 
 
 def _teacher(trial: Trial) -> Teacher | None:
-    """Return the teacher of key frames that the codec changes; of others the label is known."""
+    """Return the teacher of key frames that the codec changes; of others the label is at hand."""
     method = trial.method
     reduced = 0 < method.max_width < trial.labelling.clip.width
     if not method.distils or (method.image_format in ('raw', 'png') and not reduced):

@@ -56,7 +56,7 @@ def identify(trial: Trial, label: str, settings: dict[str, Any], weights: int) -
             'teacher': labelling.teacher, 'teacher_weights': labelling.teacher_weights,
             'student': trial.student, 'student_weights': f'{weights:08x}',
             'width': labelling.clip.width, 'frames': labelling.clip.frames,
-            'fps': labelling.clip.fps, 'profile': profile,
+            'fps': labelling.clip.fps, 'camera_jpeg': labelling.clip.jpeg, 'profile': profile,
             'link': link if method.on_network else None}}))
 
 

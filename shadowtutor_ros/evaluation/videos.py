@@ -1,6 +1,6 @@
 """Sources of frames: a video file, a folder of images, a camera, the built-in scene."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from pathlib import Path
 from typing import Callable, Iterator
@@ -46,7 +46,7 @@ class Source:
 
 def open_source(
         source: str, size: tuple[int, int] = (0, 0), frames: int = 0, seed: int = 0,
-        look: str = 'day') -> Source:
+        look: str = 'day', enlarge: int = cv2.INTER_LINEAR) -> Source:
     """
     Open a source of frames.
 
@@ -56,6 +56,7 @@ def open_source(
         source's aspect ratio gives.
     :param frames: stop after this many; 0 for no limit.
     :param seed, look: of the built-in scene.
+    :param enlarge: how OpenCV enlarges; it reduces by areas.
     :raises SourceError: if it is missing or cannot be read; one line says what and what to do.
     """
     if any(0 < length < 16 for length in size):
@@ -65,9 +66,9 @@ def open_source(
     elif source.startswith('/dev/'):
         opened = _open_device(source, size)
     elif Path(source).is_dir():
-        opened = _open_folder(Path(source), size)
+        opened = _open_folder(Path(source), size, enlarge)
     elif Path(source).is_file():
-        opened = _open_video(source, size)
+        opened = _open_video(source, size, enlarge)
     else:
         raise SourceError(
             f"source '{source}' is not there: give a video file, a folder of images, a device "
@@ -95,12 +96,24 @@ class Clip:
     :ivar width: that frames are brought to, in pixels; the height follows, as a multiple of 8.
     :ivar frames: stop after this many; 0: all.
     :ivar fps: frames a second that are taken of it; 0, or more than it has: all.
+    :ivar jpeg: quality of the JPEG images that the camera delivers, 1 to 100; 0: it delivers the
+        frames as they are.
     """
 
     video: str
     width: int
     frames: int = 0
     fps: float = 0.0
+    jpeg: int = 0
+
+    def delivered(self) -> Source:
+        """Open it as the camera delivers it to the student."""
+        source = self.open()
+        return replace(source, read=lambda: map(self._compress, source)) if self.jpeg else source
+
+    def _compress(self, frame: np.ndarray) -> np.ndarray:
+        options = [cv2.IMWRITE_JPEG_QUALITY, self.jpeg]
+        return cv2.imdecode(cv2.imencode('.jpg', frame, options)[1], cv2.IMREAD_COLOR)
 
     def open(self) -> Source:
         """
@@ -112,13 +125,13 @@ class Clip:
             raise SourceError(
                 f"'{self.video}' gives other frames each time: record a video of it first")
         height, width = next(iter(open_source(self.video))).shape[:2]
-        # A multiple of 8, as in the first implementation's figures.
+        # A multiple of 8, and by areas, as in the first implementation's figures.
         size = self.width, 8 * round(height * self.width / width / 8)
         if min(size) < MIN_SIDE:
             raise SourceError(
                 f"frames of '{self.video}' would be {size[0]}x{size[1]}: give a larger width, as "
                 f'the student needs {MIN_SIDE}x{MIN_SIDE} at least')
-        source = open_source(self.video, size)
+        source = open_source(self.video, size, enlarge=cv2.INTER_AREA)
         rate = min(self.fps or source.rate, source.rate)
         count = source.count and math.ceil(source.count * rate / source.rate - 1e-9)
         if self.frames:
@@ -141,7 +154,8 @@ def _sample(source: Source, rate: float, count: int) -> Iterator[np.ndarray]:
             return
 
 
-def _resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize(
+        frame: np.ndarray, size: tuple[int, int], enlarge: int = cv2.INTER_LINEAR) -> np.ndarray:
     height, width = frame.shape[:2]
     wanted_width, wanted_height = size
     wanted_width = wanted_width or (
@@ -152,7 +166,7 @@ def _resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     smaller = wanted_width <= width
     return cv2.resize(
         frame, (wanted_width, wanted_height),
-        interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+        interpolation=cv2.INTER_AREA if smaller else enlarge)
 
 
 def _open_scene(size: tuple[int, int], seed: int, look: str) -> Source:
@@ -173,7 +187,7 @@ def _open_scene(size: tuple[int, int], seed: int, look: str) -> Source:
     return Source(f'scene ({look}, seed {seed})', FRAME_RATE, None, read)
 
 
-def _open_folder(folder: Path, size: tuple[int, int]) -> Source:
+def _open_folder(folder: Path, size: tuple[int, int], enlarge: int) -> Source:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise SourceError(
@@ -186,7 +200,7 @@ def _open_folder(folder: Path, size: tuple[int, int]) -> Source:
             frame = cv2.imread(str(path))
             if frame is None:
                 raise SourceError(f"image '{path}' cannot be read: remove it from the folder")
-            frame = _resize(frame, first_size)
+            frame = _resize(frame, first_size, enlarge)
             # Images of several sizes are brought to the size of the first.
             first_size = frame.shape[1], frame.shape[0]
             yield frame
@@ -203,7 +217,7 @@ def _capture(source: str, what: str) -> cv2.VideoCapture:
     return capture
 
 
-def _open_video(path: str, size: tuple[int, int]) -> Source:
+def _open_video(path: str, size: tuple[int, int], enlarge: int) -> Source:
     capture = _capture(path, 'video')
     rate = capture.get(cv2.CAP_PROP_FPS)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -219,7 +233,7 @@ def _open_video(path: str, size: tuple[int, int]) -> Source:
                 there, frame = capture.read()
                 if not there:
                     return
-                yield _resize(frame, size)
+                yield _resize(frame, size, enlarge)
         finally:
             capture.release()
 

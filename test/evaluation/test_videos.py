@@ -91,6 +91,15 @@ def test_clip_has_a_height_that_eight_divides(video):
     assert next(iter(Clip(video, 100).open())).shape == (72, 100, 3)
 
 
+def test_a_camera_that_compresses(video):
+    clip = Clip(video, 64, jpeg=5)
+    seen, frames = list(clip.delivered()), list(clip.open())
+    assert len(seen) == len(frames) and seen[3].shape == frames[3].shape
+    rough = Clip('scene', 320, 2, jpeg=5)
+    assert not np.array_equal(next(iter(rough.delivered())), next(iter(rough.open())))
+    assert np.array_equal(next(iter(Clip(video, 64).delivered())), frames[0])
+
+
 @pytest.mark.parametrize('clip, said', [
     (Clip('/dev/video0', 64), 'record a video'), (Clip('scene', 320), 'number of frames'),
     (Clip('scene', 40), '40x24: give a larger width')])
