@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             ('latency', 'seconds a message takes one way, besides its bytes'),
             ('loss', 'share of whole messages that are lost, 0 to 1')):
         network.add_argument(
-            f'--{name}', type=_numbers if name == 'bandwidth' else float,
+            f'--{name}', type=numbers if name == 'bandwidth' else float,
             default=argparse.SUPPRESS, help=f"{text} (default: the profile's)")
 
     settings = parser.add_argument_group('settings of student and teacher')
@@ -105,7 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument('--out', type=Path, default=Path('evaluation'), help='folder to write')
 
 
-def _numbers(text: str) -> list[float]:
+def numbers(text: str) -> list[float]:
+    """Read numbers that are separated by commas."""
     return list(map(float, text.split(',')))
 
 

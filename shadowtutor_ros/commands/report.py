@@ -57,7 +57,7 @@ def merge(folders: list[Path]) -> list[dict[str, Any]]:
     Collect the runs of several folders.
 
     :raises ResultsError: if one has no results.
-    :raises CommandError: if two of their configurations have the same name.
+    :raises CommandError: if two of their configurations have the same name, or there is no run.
     """
     merged, labels = [], {}
     for folder in folders:
@@ -70,6 +70,8 @@ def merge(folders: list[Path]) -> list[dict[str, Any]]:
                     f"'{labels[label]}' and '{folder}' both have a configuration '{label}': give "
                     'them names with evaluate --label, or rename a folder')
         merged += runs
+    if not merged:
+        raise CommandError('there are no runs in the results')
     return merged
 
 

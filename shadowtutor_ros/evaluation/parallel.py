@@ -54,9 +54,11 @@ def run_tasks(
                     what, message = pipe.recv()
                 except EOFError:
                     workers[pipe].join()
+                    status = workers[pipe].exitcode
                     raise WorkError(
-                        f'a process ended with status {workers[pipe].exitcode}: if it was killed '
-                        'for want of memory, use fewer --jobs') from None
+                        f'a process was ended by signal {-status}: if memory was short, use fewer '
+                        '--jobs' if status < 0 else
+                        f'a process ended with status {status}; it says above why') from None
                 if what == 'message':
                     on_message(message)
                 elif what == 'error':

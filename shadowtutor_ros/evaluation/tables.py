@@ -100,8 +100,11 @@ def _tables_at(where: str, series: list[Series]) -> list[str]:
     networked = [one for one in series if one.on_network]
     if networked:
         parts += [
-            _by_video(f'Network traffic up and down{where}, Mbit/s on the virtual clock',
-                      networked, 'mbit_per_s', 1),
+            _table(f'Network traffic{where}, Mbit/s on the virtual clock: total (up + down)',
+                   networked, _traffic, [_traffic({
+                       field: one.mean(field)
+                       for field in ('mbit_per_s', 'mbit_per_s_up', 'mbit_per_s_down')})
+                       for one in networked]),
             _table(f'Throughput{where}, frames/s (seconds in all) on the virtual clock', networked,
                    lambda run: _number(run['fps']) + (
                        f" ({run['seconds']:.1f})" if run['seconds'] else ''), [
@@ -206,6 +209,12 @@ def _table(
     rows = [[video, *(column.get(video, '') for column in columns)] for video in videos]
     return _markdown(title, ['video', *(one.name for one in series)],
                      [*rows, ['**average**', *averages]])
+
+
+def _traffic(run: Run) -> str:
+    total, up, down = (_number(run[field]) for field in (
+        'mbit_per_s', 'mbit_per_s_up', 'mbit_per_s_down'))
+    return f'{total} ({up} + {down})'
 
 
 def _with_key_frames(title: str, series: list[Series]) -> str:

@@ -13,6 +13,8 @@ def work(task, emit):
     """Do what the name of the task says."""
     if task == 'fail':
         raise ValueError('this failed')
+    if task == 'crash':
+        raise RuntimeError('this is a bug')
     if task == 'die':
         os.kill(os.getpid(), signal.SIGKILL)
     if task == 'hang':
@@ -30,7 +32,8 @@ def test_all_messages_arrive(jobs):
         f'{task} {what}' for task in 'abcd' for what in ('begins', 'ends'))
 
 
-@pytest.mark.parametrize('task, said', [('fail', 'this failed'), ('die', '-9.*--jobs')])
+@pytest.mark.parametrize('task, said', [('fail', 'this failed'), ('die', 'signal 9.*--jobs'),
+                                        ('crash', 'status 1')])
 def test_a_failure_stops_the_others(task, said):
     with pytest.raises(WorkError, match=said):
         run_tasks(work, ['hang', task], lambda message: None, 2)

@@ -28,6 +28,7 @@ def a_run(video='a.mp4', method='partial', delay=None, link=None, miou=0.5, fps=
         'bytes_up_per_key_frame': 1000, 'bytes_down_per_key_frame': 500, 'bytes_per_frame': 225.0,
         'kbit_per_s_at_rate': 225 * 8e-3 * (fps or 30),
         'seconds': link and 4.0, 'fps': link and 5.0, 'mbit_per_s': link and 0.3,
+        'mbit_per_s_up': link and 0.2, 'mbit_per_s_down': link and 0.1,
         'cycle_fps': link and 5.5, 'fps_bounds': link and {'lower': 1.0, 'upper': 6.0},
         'cycle_mbit_per_s': link and 0.2, 'mbit_per_s_bounds': link and {
             'lower': 0.1, 'upper': 0.9}, 'within_bounds': link and True,
@@ -58,7 +59,7 @@ def test_tables_have_the_papers_layout():
     assert rows(text, 'Throughput')[:2] == [
         ['video', 'Partial', 'Full', 'Naive'], ['a.mp4'] + 3 * ['5.00 (4.0)']]
     assert rows(text, 'Key frames')[1] == ['a.mp4', *(6 * ['15.00'])]
-    assert rows(text, 'Network traffic')[1] == ['a.mp4', '0.30', '0.30', '0.30']
+    assert rows(text, 'Network traffic')[1] == ['a.mp4', *(3 * ['0.30 (0.20 + 0.10)'])]
     bounds = rows(text, 'Measured against')
     assert len(bounds) == 1 + 4 and bounds[1] == [
         'a.mp4', 'Partial', '1.00', '5.50', '6.00', '0.100', '0.200', '0.900', 'yes']
