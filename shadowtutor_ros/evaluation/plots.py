@@ -101,17 +101,18 @@ def plot_time(series: list[Series], video: str, path: Path) -> None:
         color = f'C{row}'
         values = 100 * np.array([math.nan if value is None else value
                                  for value in run['miou_by_frame']])
-        accuracy.plot(values, color=color, linewidth=1.2,
-                      label=f"{name}, mean {100 * run['miou']:.1f}")
+        accuracy.plot(values, color=color, linewidth=1.2)
         keys.eventplot(
             [record['frame'] for record in run['key_frame_records']], lineoffsets=-row,
             linelengths=0.8, colors=color)
     accuracy.set(ylabel='mean IoU, %', ylim=(0, 100))
-    accuracy.legend(loc='lower right', fontsize='small')
     accuracy.grid(alpha=0.3)
     keys.set(xlabel='frame', ylabel='key frames', ylim=(-len(runs) + 0.4, 0.6))
     keys.set_yticks(-np.arange(len(runs)), [
-        f"{name}: {run['key_frames']}" for name, run in runs], fontsize='small')
+        f"{name}: mean {100 * run['miou']:.1f}, {run['key_frames']} key frames"
+        for name, run in runs], fontsize='small')
+    for row, text in enumerate(keys.get_yticklabels()):
+        text.set_color(f'C{row}')
     keys.grid(axis='x', alpha=0.3)
     figure.savefig(path, dpi=_DPI)
     pyplot.close(figure)
