@@ -1,0 +1,124 @@
+"""Sends images to a student node and takes the time of its masks, for the benchmark."""
+
+from itertools import cycle, islice
+import threading
+import time
+from typing import Callable, Sequence
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from shadowtutor_ros.msg import TutorStatus
+from shadowtutor_ros.nodes.images import to_message
+from shadowtutor_ros.nodes.running import qos
+
+#: Seconds after which an image or its mask counts as lost.
+PATIENCE = 10.0
+
+
+class Probe:
+    """
+    Stands in for a camera, from ``with`` to its end.
+
+    :param namespace: of the student.
+    :param frames: H×W×3 uint8, BGR, to be sent in turn.
+
+    :ivar statuses: of the student, as they came.
+    """
+
+    def __init__(self, namespace: str, frames: Sequence[np.ndarray]):
+        self.statuses: list[TutorStatus] = []
+        self._messages = [to_message(frame, 'bgr8', Header()) for frame in frames]
+        self._sent = 0
+        self._mask_came = threading.Condition()
+        self._masks: list[tuple[int, float]] = []
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, args=[])
+        self._node = Node('probe', namespace=namespace, context=self._context)
+        self._image = self._node.create_publisher(Image, 'image', qos())
+        profile = qos()
+        profile.depth = 100
+        self._node.create_subscription(Image, 'segmentation/mask', self._on_mask, profile)
+        self._node.create_subscription(
+            TutorStatus, 'student/status', self.statuses.append, profile)
+        self._thread = threading.Thread(target=self._spin, name='probe', daemon=True)
+
+    def __enter__(self) -> 'Probe':
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        rclpy.shutdown(context=self._context)
+        self._thread.join()
+        self._node.destroy_node()
+
+    def _spin(self) -> None:
+        executor = SingleThreadedExecutor(context=self._context)
+        executor.add_node(self._node)
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    @property
+    def ready(self) -> bool:
+        """Whether the student listens and speaks."""
+        return self._image.get_subscription_count() == 1 and bool(self.statuses)
+
+    def _on_mask(self, message: Image) -> None:
+        now = time.perf_counter()
+        with self._mask_came:
+            self._masks.append((message.header.stamp.sec, now))
+            self._mask_came.notify()
+
+    def _publish(self, message: Image) -> int:
+        """Publish an image with a number for a stamp, and return the number."""
+        self._sent += 1
+        message.header.stamp.sec = self._sent
+        self._image.publish(message)
+        return self._sent
+
+    def lock_step(self, count: int, on_mask: Callable[[], None]) -> list[float]:
+        """
+        Send images one by one, each when the mask of the last has come.
+
+        :returns: seconds from the publication of an image to the arrival of its mask.
+        :raises TimeoutError: if a mask does not come.
+        """
+        latencies = []
+        for message in islice(cycle(self._messages), count):
+            begin = time.perf_counter()
+            number = self._publish(message)
+            with self._mask_came:
+                if not self._mask_came.wait_for(
+                        lambda: self._masks and self._masks[-1][0] == number, PATIENCE):
+                    raise TimeoutError(f'no mask came for {PATIENCE:.0f} s')
+                latencies.append(self._masks[-1][1] - begin)
+                self._masks.clear()
+            on_mask()
+        return latencies
+
+    def stream(self, rate: float, duration: float) -> float:
+        """
+        Send images at a rate, whether or not masks come.
+
+        :param rate: images a second.
+        :param duration: seconds.
+        :returns: masks a second.
+        """
+        self._masks.clear()
+        begin = time.perf_counter()
+        for index, message in enumerate(cycle(self._messages)):
+            time.sleep(max(0.0, begin + index / rate - time.perf_counter()))
+            if index > rate * duration:
+                break
+            self._publish(message)
+        with self._mask_came:
+            arrivals = [arrival for _, arrival in self._masks]
+        if len(arrivals) < 2:
+            raise TimeoutError(f'no masks came for {duration:.0f} s')
+        return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])
