@@ -9,11 +9,13 @@ ifneq ($(file <$(VENV)/made_for),$(CURDIR) $(or $(ROS_DISTRO),wheels))
 .PHONY: $(VENV)/packages
 endif
 
-.PHONY: help setup demo lint test clean
+.PHONY: help setup demo benchmark lint test clean
 
 help:
 	@echo 'make demo       run student, teacher and camera; results in demo_output/'
 	@echo '                VIDEO= TEACHER= STUDENT= FRAMES= SIZE= LATE= OUT= choose other inputs'
+	@echo 'make benchmark  measure speed and bytes on this machine'
+	@echo '                VIDEO= TEACHER= STUDENT= FRAMES= SIZE= choose other inputs, JSON= a file'
 	@echo 'make test       linters and tests'
 	@echo 'make lint       linters alone'
 	@echo 'make setup      .venv with all packages and the built messages (the others do it too)'
@@ -33,6 +35,11 @@ demo: setup
 	@$(VENV)/bin/shadowtutor demo $${VIDEO:+--video "$$VIDEO"} $${TEACHER:+--teacher "$$TEACHER"} \
 	  $${STUDENT:+--student "$$STUDENT"} $${FRAMES:+--frames "$$FRAMES"} $${SIZE:+--size "$$SIZE"} \
 	  $${LATE:+--late-update "$$LATE"} $${OUT:+--out "$$OUT"}
+
+benchmark: setup
+	@$(VENV)/bin/shadowtutor benchmark $${VIDEO:+--video "$$VIDEO"} \
+	  $${TEACHER:+--teacher "$$TEACHER"} $${STUDENT:+--student "$$STUDENT"} \
+	  $${FRAMES:+--frames "$$FRAMES"} $${SIZE:+--size "$$SIZE"} $${JSON:+--json "$$JSON"}
 
 lint: setup
 	$(VENV)/bin/python -m flake8

@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--frames', type=int, default=0, help=f'stop after this many; 0: {_DEFAULT_FRAMES} of the '
         'scene, all of a video')
     parser.add_argument(
-        '--size', type=_size, default=(0, 0), metavar='WxH', help='of the frames, such as 640x360 '
-        "(default: the video's own)")
+        '--size', type=parse_size, default=(0, 0), metavar='WxH', help='of the frames, such as '
+        "640x360 (default: the video's own)")
     parser.add_argument(
         '--late-update', choices=LATE_UPDATE, default='continue', help='when an update is late: '
         "go on, or wait for it as the paper's client does")
@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--look', default='day', help='of the scene')
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """Read a size such as 640x360: width and height."""
     width, _, height = text.partition('x')
     if not (width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 640x360")
@@ -239,6 +240,10 @@ class Nodes:
     def running(self, name: str) -> bool:
         """Tell whether a node's process runs."""
         return self._processes[name].poll() is None
+
+    def pid(self, name: str) -> int:
+        """Return the number of a node's process."""
+        return self._processes[name].pid
 
     def check(self, *names: str) -> None:
         """Raise CommandError with a node's last words if it has failed."""

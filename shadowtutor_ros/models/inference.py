@@ -1,6 +1,7 @@
 """The fast path of the student: a frame in, a label map out."""
 
 import copy
+import ctypes
 from functools import lru_cache
 import time
 from typing import Callable
@@ -42,6 +43,7 @@ class InferenceEngine:
         if precision not in PRECISIONS:
             raise ValueError(
                 f"precision '{precision}' is unknown: choose one of {', '.join(PRECISIONS)}")
+        keep_freed_memory()
         self.width = width
         self.device = torch.device(device)
         self.last_enc3: torch.Tensor | None = None
@@ -172,6 +174,22 @@ def use_threads(count: int) -> None:
     """Let PyTorch compute with so many threads in this process; 0 for its own choice."""
     if count:
         torch.set_num_threads(count)
+
+
+@lru_cache(maxsize=None)
+def keep_freed_memory() -> None:
+    """
+    Let this process keep the memory that tensors leave, where the C library is glibc.
+
+    It would give it back to the kernel and fetch it again, page by page, for every frame.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or another system
+        return
+    # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h; 32 MiB is the most the first takes.
+    mallopt(-3, 2 ** 25)
+    mallopt(-1, 2 ** 29)
 
 
 def half_precision(device: torch.device) -> torch.dtype:

@@ -1,6 +1,7 @@
 """Sends images to a student node and takes the time of its masks, for the benchmark."""
 
 from itertools import cycle, islice
+import statistics
 import threading
 import time
 from typing import Callable, Sequence
@@ -13,7 +14,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from shadowtutor_ros.msg import TutorStatus
-from shadowtutor_ros.nodes.images import to_message
+from shadowtutor_ros.nodes.images import to_bytes, to_message
 from shadowtutor_ros.nodes.running import qos
 
 #: Seconds after which an image or its mask counts as lost.
@@ -122,3 +123,22 @@ class Probe:
         if len(arrivals) < 2:
             raise TimeoutError(f'no masks came for {duration:.0f} s')
         return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])
+
+
+def measure_assignment(frame: np.ndarray, rounds: int = 5) -> dict[str, float]:
+    """
+    Compare ways to fill a ``uint8[]`` field.
+
+    :param frame: H×W×3 uint8.
+    :returns: medians ``assign_list_ms`` and ``assign_array_ms``.
+    """
+    def median_ms(convert: Callable[[np.ndarray], object]) -> float:
+        times = []
+        for _ in range(rounds):
+            begin = time.perf_counter()
+            Image().data = convert(frame)
+            times.append(time.perf_counter() - begin)
+        return statistics.median(times) * 1e3
+
+    return {'assign_list_ms': median_ms(lambda image: image.flatten().tolist()),
+            'assign_array_ms': median_ms(to_bytes)}

@@ -1,5 +1,6 @@
 """What the nodes share: how they start and end, and their quality of service."""
 
+import os
 from pathlib import Path
 import signal
 import sys
@@ -32,6 +33,26 @@ def overridable() -> QoSOverridingOptions:
 def seconds(duration: float) -> Duration:
     """Return a duration of so many seconds."""
     return Duration(nanoseconds=int(duration * 1e9))
+
+
+def keep_local() -> None:
+    """Let nodes started from here on meet those of this machine alone."""
+    if os.environ.get('ROS_DISTRO') == 'humble':
+        os.environ['ROS_LOCALHOST_ONLY'] = '1'
+    else:
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+
+def large_shared_memory() -> None:
+    """
+    Let Fast DDS pass whole images between nodes of this machine that are started from here on.
+
+    Whoever has set Fast DDS up otherwise keeps that; other middleware takes no notice.
+    """
+    variable = ('FASTRTPS_DEFAULT_PROFILES_FILE' if os.environ.get('ROS_DISTRO')
+                in ('humble', 'iron', 'jazzy') else 'FASTDDS_DEFAULT_PROFILES_FILE')
+    if not {variable, 'FASTDDS_BUILTIN_TRANSPORTS'} & os.environ.keys():
+        os.environ[variable] = str(Path(__file__).with_name('fastdds.xml'))
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None) -> int:

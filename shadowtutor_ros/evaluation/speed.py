@@ -1,0 +1,238 @@
+"""
+What the computation costs, as ratios to the plain way of doing the same.
+
+The plain way is the first implementation's: float32 in PyTorch's default memory layout, each layer
+after the other, the whole network forward in every training step. What is compared is run in turn
+in one process, and medians are given, since machines are shared and change their clock.
+"""
+
+import copy
+from itertools import cycle, islice
+import os
+from pathlib import Path
+import platform
+import statistics
+import time
+from typing import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from shadowtutor_ros.algorithms.student_training import (
+    loss_weights, StudentTrainer, TrainingSettings, weighted_cross_entropy)
+from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.models.inference import InferenceEngine, PRECISIONS
+from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.wire.key_frame import decode_image, encode_image, FORMATS
+from shadowtutor_ros.wire.weight_update import ENCODINGS, pack, unpack
+
+Tick = Callable[[], None]
+
+#: Rounds before those that count: what is set up at the first call is not measured.
+WARM_UP = 2
+
+#: JPEG and WebP quality that key frames are measured at.
+QUALITIES = (50, 70, 80, 90)
+
+
+def describe_machine() -> dict[str, str | int]:
+    """Return processor, cores, GPU, versions and threads."""
+    cpu = platform.processor() or platform.machine()
+    if (info := Path('/proc/cpuinfo')).is_file():
+        names = [line.partition(':')[2].strip() for line in info.read_text().splitlines()
+                 if line.startswith('model name')]
+        cpu = names[0] if names else cpu
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'none'
+    return {
+        'cpu': cpu, 'instructions': torch.backends.cpu.get_cpu_capability(),
+        'cores': os.cpu_count() or 0, 'gpu': gpu, 'python': platform.python_version(),
+        'torch': torch.__version__, 'threads': torch.get_num_threads(),
+        'load': round(os.getloadavg()[0], 1)}
+
+
+def plain_logits(student: Student, x: torch.Tensor) -> torch.Tensor:
+    """
+    Compute logits as the first implementation does.
+
+    :param x: N×3×H×W float, BGR, 0 to 255.
+    :returns: N×num_classes×H×W.
+    """
+    def enlarge(y: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+        return F.interpolate(y, size=tuple(size), mode='bilinear', align_corners=False)
+
+    y = student.in_conv2(student.in_conv1(x - student.pixel_mean))
+    enc1 = student.enc1(y)
+    enc2 = student.enc2(enc1)
+    y = student.dec1(student.enc3(enc2))
+    y = student.dec2(torch.cat([enlarge(y, enc2.shape[2:]), enc2], 1))
+    y = student.dec3(torch.cat([enlarge(y, enc1.shape[2:]), enc1], 1))
+    y = student.out_conv2(student.out_conv1(enlarge(y, [(side + 1) // 2 for side in x.shape[2:]])))
+    return student.out_conv3(enlarge(y, x.shape[2:]))
+
+
+def _to_batch(frame: np.ndarray, device: str) -> torch.Tensor:
+    return torch.from_numpy(frame.copy()).to(device).permute(2, 0, 1)[None].float().contiguous()
+
+
+def measure_inference(
+        student: Student, frames: Sequence[np.ndarray], rounds: int, device: str = 'cpu',
+        tick: Tick = lambda: None) -> dict[str, dict[str, float]]:
+    """
+    Compare the inference path with the plain one.
+
+    :param frames: H×W×3 uint8, BGR.
+    :param rounds: in each all ways are timed on one frame.
+    :param tick: called after every round.
+    :returns: for 'plain' and each precision: ``ms`` a frame, and for the latter ``speedup`` and
+        the share of ``equal_pixels``.
+    """
+    network = copy.deepcopy(student).to(device).eval()
+
+    @torch.inference_mode()
+    def plain(frame: np.ndarray) -> np.ndarray:
+        return plain_logits(network, _to_batch(frame, device))[0].argmax(0).cpu().numpy()
+
+    ways = {'plain': plain, **{
+        precision: InferenceEngine(student, precision, device) for precision in PRECISIONS}}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    equal: dict[str, list[float]] = {name: [] for name in ways}
+    for index, frame in enumerate(islice(cycle(frames), WARM_UP + rounds)):
+        masks = {}
+        for name, infer in ways.items():
+            begin = time.perf_counter()
+            masks[name] = infer(frame)
+            times[name].append(time.perf_counter() - begin)
+            equal[name].append(float((masks[name] == masks['plain']).mean()))
+        tick()
+    medians = {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
+    return {name: {'ms': median * 1e3, 'speedup': medians['plain'] / median,
+                   'equal_pixels': statistics.mean(equal[name])}
+            for name, median in medians.items()}
+
+
+def measure_training(
+        student: Student, frame: np.ndarray, teaching: TeacherPrediction,
+        settings: TrainingSettings, rounds: int, device: str = 'cpu', tick: Tick = lambda: None
+) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    """
+    Compare training steps of Algorithm 1 with plain ones.
+
+    :param frame: H×W×3 uint8, BGR.
+    :param settings: its threshold must be out of reach, so that all steps are taken.
+    :param rounds: in each all steps are taken both ways.
+    :param tick: called after every round.
+    :returns: ``plain_ms`` and ``ms`` a step, ``speedup``, and the largest difference of the
+        ``losses`` of the two; and the trained tensors by name.
+    """
+    times: dict[str, list[float]] = {'plain': [], 'own': []}
+    for _ in range(rounds):
+        losses = {}
+        for name, train in (('plain', _train_plainly), ('own', _train)):
+            trained = copy.deepcopy(student).to(device)
+            ticks: list[float] = []
+            losses[name] = train(
+                trained, frame, teaching, settings, lambda: ticks.append(time.perf_counter()))
+            times[name] += np.diff(ticks).tolist()
+        tick()
+    plain, own = (statistics.median(times[name]) for name in ('plain', 'own'))
+    return {
+        'plain_ms': plain * 1e3, 'ms': own * 1e3, 'speedup': plain / own,
+        'steps': len(losses['own']),
+        'largest_loss_difference': float(np.abs(np.subtract(*losses.values())).max()),
+    }, trained.tensors(settings.scope)
+
+
+def _train(
+        student: Student, frame: np.ndarray, teaching: TeacherPrediction,
+        settings: TrainingSettings, on_step: Tick) -> list[float]:
+    return StudentTrainer(student, settings)(frame, teaching, on_step).losses
+
+
+def _train_plainly(
+        student: Student, frame: np.ndarray, teaching: TeacherPrediction,
+        settings: TrainingSettings, on_step: Tick) -> list[float]:
+    trained = student.tensors(settings.scope)
+    for name, parameter in student.named_parameters():
+        parameter.requires_grad_(name in trained)
+    optimizer = torch.optim.Adam(list(trained.values()), settings.learning_rate)
+    device = student.pixel_mean.device
+    x = _to_batch(frame, device)
+    label = torch.from_numpy(teaching.label).to(device)
+    weights = torch.from_numpy(
+        loss_weights(teaching.boxes, frame.shape[:2], settings.object_weight)).to(device)[None]
+    losses = []
+    logits = plain_logits(student, x)
+    for _ in range(settings.max_updates):
+        loss = weighted_cross_entropy(logits, label.long()[None], weights)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        logits = plain_logits(student, x)
+        mean_iou(logits.detach()[0].argmax(0), label, student.num_classes)
+        losses.append(float(loss.detach()))
+        on_step()
+    return losses
+
+
+def measure_key_frames(
+        frames: Sequence[np.ndarray], tick: Tick = lambda: None) -> dict[str, dict[str, float]]:
+    """
+    Measure what it takes to send key frames.
+
+    :param tick: called after every way of coding.
+    :returns: by format and quality: mean ``bytes``, median ``encode_ms`` and ``decode_ms``.
+    """
+    results = {}
+    for image_format in FORMATS:
+        for quality in QUALITIES if image_format in ('jpeg', 'webp') else QUALITIES[:1]:
+            sizes, encoding, decoding = [], [], []
+            for frame in frames:
+                begin = time.perf_counter()
+                kind, data = encode_image(frame, image_format, quality)
+                encoded = time.perf_counter()
+                decode_image(kind, data)
+                decoding.append(time.perf_counter() - encoded)
+                encoding.append(encoded - begin)
+                sizes.append(len(data))
+            name = image_format if image_format not in ('jpeg', 'webp') else (
+                f'{image_format} {quality}')
+            results[name] = {
+                'bytes': statistics.mean(sizes), 'encode_ms': statistics.median(encoding) * 1e3,
+                'decode_ms': statistics.median(decoding) * 1e3}
+            tick()
+    return results
+
+
+def measure_updates(
+        base: dict[str, torch.Tensor], trained: dict[str, torch.Tensor], rounds: int = 5,
+        tick: Tick = lambda: None) -> dict[str, dict[str, float]]:
+    """
+    Measure what it takes to send weight updates.
+
+    :param base: what the robot holds, by name.
+    :param trained: what it is to hold.
+    :param tick: called after every encoding.
+    :returns: by encoding: ``bytes``, median ``pack_ms`` and ``unpack_ms``, and by how much the
+        robot's weights then differ, as a share of the change: the root mean square ``error``.
+    """
+    def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([tensors[name].detach().cpu().flatten() for name in trained])
+
+    results = {}
+    for encoding in ENCODINGS:
+        packing, unpacking = [], []
+        for _ in range(rounds):
+            begin = time.perf_counter()
+            packed = pack(trained, encoding, base)
+            done = time.perf_counter()
+            unpacked = unpack(packed, base)
+            unpacking.append(time.perf_counter() - done)
+            packing.append(done - begin)
+        error = (flat(unpacked) - flat(trained)).norm() / (flat(trained) - flat(base)).norm()
+        results[encoding] = {
+            'bytes': len(packed.blob), 'pack_ms': statistics.median(packing) * 1e3,
+            'unpack_ms': statistics.median(unpacking) * 1e3, 'error': float(error)}
+        tick()
+    return results
