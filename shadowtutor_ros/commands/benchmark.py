@@ -40,8 +40,11 @@ PARTS = ('inference', 'training', 'key_frames', 'updates', 'node')
 #: Frames that are used, and how far apart they are.
 _FRAMES, _APART = 8, 10
 
-#: Seconds for a node to start on a slow machine, and that it is streamed to.
+#: Seconds for a node to start on a slow machine, and that images are streamed to it at most.
 _START_TIMEOUT, _STREAM = 60.0, 10.0
+
+#: Frames that a node is sent before those that count, and between two looks at bare inference.
+_NODE_WARM_UP, _CHUNK = 20, 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -174,21 +177,20 @@ def _measure_node(
                 raise CommandError(f'the student node did not start in {_START_TIMEOUT:.0f} s')
             time.sleep(0.1)
         try:
-            warm_up = min(20, arguments.frames)
-            probe.lock_step(warm_up, tick)
+            probe.lock_step(_NODE_WARM_UP, lambda: None)
             before = _resident_mib(nodes.pid('student'))
             bare_times, latencies, in_node, inference = bare(), [], [], []
-            while len(latencies) < max(1, arguments.frames - warm_up):
+            while (left := arguments.frames - len(latencies)) > 0:
                 probe.statuses.clear()
-                left = max(1, arguments.frames - warm_up - len(latencies))
-                latencies += probe.lock_step(min(left, 100), tick)
+                latencies += probe.lock_step(min(left, _CHUNK), tick)
+                probe.wait_for_status()
                 in_node += [status.latency_seconds for status in probe.statuses]
                 inference += [status.t_si for status in probe.statuses]
                 bare_times += bare()
             after = _resident_mib(nodes.pid('student'))
             alone = statistics.median(bare_times)
-            rate = probe.stream(1.25 / alone, _STREAM)
-            bare_times = bare() + bare_times[-len(frames):]
+            rate = probe.stream(1.25 / alone, min(_STREAM, arguments.frames * alone))
+            bare_around = bare_times[-len(frames):] + bare()
         except TimeoutError as error:
             nodes.check('student')
             raise CommandError(f'the student node: {error}') from None
@@ -199,7 +201,7 @@ def _measure_node(
         'end_to_end_ms': statistics.median(latencies) * 1e3,
         'end_to_end_overhead_ms': (statistics.median(latencies) - alone) * 1e3,
         'overhead_in_node_ms': overhead * 1e3,
-        'rate': rate, 'share_of_bare_rate': rate * statistics.median(bare_times),
+        'rate': rate, 'share_of_bare_rate': rate * statistics.median(bare_around),
         'resident_mib_before': before, 'resident_mib_after': after,
         **measure_assignment(frames[0])}
 

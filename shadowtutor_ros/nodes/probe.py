@@ -1,5 +1,6 @@
 """Sends images to a student node and takes the time of its masks, for the benchmark."""
 
+from collections import deque
 from itertools import cycle, islice
 import statistics
 import threading
@@ -28,11 +29,11 @@ class Probe:
     :param namespace: of the student.
     :param frames: H×W×3 uint8, BGR, to be sent in turn.
 
-    :ivar statuses: of the student, as they came.
+    :ivar statuses: the last ones of the student, as they came.
     """
 
     def __init__(self, namespace: str, frames: Sequence[np.ndarray]):
-        self.statuses: list[TutorStatus] = []
+        self.statuses: deque[TutorStatus] = deque(maxlen=10_000)
         self._messages = [to_message(frame, 'bgr8', Header()) for frame in frames]
         self._sent = 0
         self._mask_came = threading.Condition()
@@ -45,7 +46,7 @@ class Probe:
         profile.depth = 100
         self._node.create_subscription(Image, 'segmentation/mask', self._on_mask, profile)
         self._node.create_subscription(
-            TutorStatus, 'student/status', self.statuses.append, profile)
+            TutorStatus, 'student/status', lambda status: self.statuses.append(status), profile)
         self._thread = threading.Thread(target=self._spin, name='probe', daemon=True)
 
     def __enter__(self) -> 'Probe':
@@ -102,6 +103,18 @@ class Probe:
                 self._masks.clear()
             on_mask()
         return latencies
+
+    def wait_for_status(self) -> None:
+        """
+        Wait for the next status, which counts what the student did last.
+
+        :raises TimeoutError: if it does not come.
+        """
+        count, end = len(self.statuses), time.monotonic() + PATIENCE
+        while len(self.statuses) == count:
+            if time.monotonic() > end:
+                raise TimeoutError(f'no status came for {PATIENCE:.0f} s')
+            time.sleep(0.05)
 
     def stream(self, rate: float, duration: float) -> float:
         """

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import shutil
 import signal
 import sys
 from typing import Callable
@@ -12,6 +13,10 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+
+
+#: Bytes of shared memory to be free at least: each process takes 32 MiB of it.
+_SHARED_MEMORY = 2 ** 28
 
 
 class Finished(Exception):
@@ -45,14 +50,22 @@ def keep_local() -> None:
 
 def large_shared_memory() -> None:
     """
-    Let Fast DDS pass whole images between nodes of this machine that are started from here on.
+    Let Fast DDS pass whole images within this machine, in processes started from here on.
 
-    Whoever has set Fast DDS up otherwise keeps that; other middleware takes no notice.
+    Nothing is done where Fast DDS was set up otherwise, or where there is little shared memory, as
+    in a container by default; other middleware takes no notice.
     """
     variable = ('FASTRTPS_DEFAULT_PROFILES_FILE' if os.environ.get('ROS_DISTRO')
                 in ('humble', 'iron', 'jazzy') else 'FASTDDS_DEFAULT_PROFILES_FILE')
-    if not {variable, 'FASTDDS_BUILTIN_TRANSPORTS'} & os.environ.keys():
-        os.environ[variable] = str(Path(__file__).with_name('fastdds.xml'))
+    set_up = {variable, 'FASTDDS_BUILTIN_TRANSPORTS'} & os.environ.keys()
+    # Humble puts its own transports beside those of a file.
+    if set_up or os.environ.get('ROS_LOCALHOST_ONLY') == '1':
+        return
+    try:
+        if shutil.disk_usage('/dev/shm').free > _SHARED_MEMORY:
+            os.environ[variable] = str(Path(__file__).with_name('fastdds.xml'))
+    except OSError:  # there is none
+        pass
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None) -> int:
@@ -64,6 +77,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None) -> int:
     :returns: the exit status.
     """
     node, initialized = None, False
+    large_shared_memory()
     try:
         rclpy.init(args=args)
         initialized = True
