@@ -229,7 +229,7 @@ def _tables(results: dict) -> list[Table]:
             tables[0].add_row(
                 f'inference, {precision}', f"{inference['plain']['ms']:.1f} ms",
                 f"{figures['ms']:.1f} ms", f"{figures['speedup']:.1f}×",
-                f"{figures['equal_pixels']:.3%} of pixels equal")
+                f"{figures['equal_pixels']:.4%} of pixels equal")
     if training:
         tables[0].add_row(
             'training step', f"{training['plain_ms']:.0f} ms", f"{training['ms']:.0f} ms",
