@@ -1,79 +1,234 @@
-"""Train a student from nothing on looks of the built-in scene."""
+"""Train a student from nothing on labelled images, on the built-in scene, or on both."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 import json
 from pathlib import Path
+import signal
 import time
+from types import FrameType
 
+import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import (
+    BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn)
 
 from shadowtutor_ros import __version__
 from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.evaluation.pretraining import pretrain, PretrainSettings, SceneDataset
+from shadowtutor_ros.evaluation.datasets import (
+    COCO_CLASSES, coco_folder, Dataset, label_folder, scene_dataset)
+from shadowtutor_ros.evaluation.pretraining import (
+    load_start, MIN_CROP, Pretraining, PretrainSettings, SCHEDULES, validate)
 from shadowtutor_ros.evaluation.scenes import LOOKS
+from shadowtutor_ros.labels import NUM_CLASSES
+from shadowtutor_ros.models.inference import use_threads
+from shadowtutor_ros.models.student import MIN_SIDE
 
 _DEFAULTS = PretrainSettings()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument(
-        '--looks', default=','.join(LOOKS), help='of the scene, to train and validate on')
-    parser.add_argument('--scenes', type=int, default=8, help='scenes of each look to train on')
-    parser.add_argument('--scene-frames', type=int, default=200, help='frames of each scene')
-    parser.add_argument('--width', type=int, default=640, help='of the frames')
-    parser.add_argument('--height', type=int, default=360, help='of the frames')
-    parser.add_argument('--steps', type=int, default=_DEFAULTS.steps, help='of Adam')
-    parser.add_argument(
-        '--batch-size', type=int, default=_DEFAULTS.batch_size, help='frames a step')
-    parser.add_argument(
+    data = parser.add_argument_group('what to train on')
+    data.add_argument(
+        '--data', nargs='+', default=['scene'], metavar='DATA', help="'scene'; a folder of "
+        'images/NAME.jpg with labels/NAME.png (8-bit ids, 255: not known) and, if there is one, '
+        'sources.tsv (file, split, dataset, licence); a folder of COCO with '
+        'annotations/instances_SPLIT.json and SPLIT/')
+    data.add_argument(
+        '--shares', default='', help='of each of DATA in the batches, separated by commas; empty: '
+        'all alike')
+    data.add_argument(
+        '--classes', type=int, choices=(NUM_CLASSES, COCO_CLASSES), default=NUM_CLASSES,
+        help="81: train with COCO's 80 categories and background, as the first implementation "
+        "was, and write a student whose last layer is mapped to the package's nine")
+    data.add_argument('--looks', default=','.join(LOOKS), help='of the scene')
+    data.add_argument('--scenes', type=int, default=8, help='scenes of each look to train on')
+    data.add_argument('--scene-frames', type=int, default=50, help='frames of each scene')
+    data.add_argument(
+        '--scene-size', type=_size, default='640x360', help='of its frames, width x height')
+    how = parser.add_argument_group('how to train')
+    how.add_argument('--steps', type=int, default=_DEFAULTS.steps, help='of Adam')
+    how.add_argument('--batch-size', type=int, default=_DEFAULTS.batch_size, help='images a step')
+    how.add_argument(
         '--learning-rate', type=float, default=_DEFAULTS.learning_rate, help='at its peak')
-    parser.add_argument('--seed', type=int, default=_DEFAULTS.seed, help='of everything random')
+    how.add_argument(
+        '--schedule', choices=SCHEDULES, default=_DEFAULTS.schedule, help='decay: falls over the '
+        "last three tenths of the steps; milestones: as the first implementation's (which had "
+        'learning rate 0.001, batch size 8), to a tenth after each third')
+    how.add_argument(
+        '--object-weight', type=float, default=_DEFAULTS.object_weight, help='of objects in the '
+        'loss; background has 1')
+    how.add_argument(
+        '--crop', type=int, default=_DEFAULTS.crop, help='longest side of what the student sees')
+    how.add_argument(
+        '--start', type=Path, help='weights to begin with, of 9 or 81 classes')
+    how.add_argument('--threads', type=int, default=0, help="of PyTorch; 0: PyTorch's choice")
+    how.add_argument('--seed', type=int, default=_DEFAULTS.seed, help='of everything random')
+    how.add_argument(
+        '--validate-every', type=int, default=_DEFAULTS.validate_every, help='steps')
     parser.add_argument(
-        '--out', type=Path, default=Path('student.safetensors'), help='file to write')
+        '--out', type=Path, default=Path('student.safetensors'), help='file to write the best '
+        'student to; the checkpoint lies beside it')
+    parser.add_argument(
+        '--resume', action='store_true', help='go on from the checkpoint beside --out')
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and save a student; returns the exit status."""
-    looks = arguments.looks.split(',')
-    unknown = [look for look in looks if look not in LOOKS]
-    if unknown:
-        raise CommandError(f"look '{unknown[0]}' is unknown: choose from {', '.join(LOOKS)}")
-    if arguments.out.suffix != '.safetensors':
-        raise CommandError(f"--out '{arguments.out}' does not end in .safetensors")
-    if min(arguments.steps, arguments.scenes, arguments.scene_frames, arguments.batch_size) < 1:
-        raise CommandError('--steps, --scenes, --scene-frames and --batch-size are 1 at least')
-    settings = PretrainSettings(
-        steps=arguments.steps, batch_size=arguments.batch_size, seed=arguments.seed,
-        learning_rate=arguments.learning_rate)
-    size = arguments.width, arguments.height
+    settings = _settings(arguments)
+    shares = _shares(arguments)
+    start = load_start(arguments.start, arguments.classes) if arguments.start else None
+    out, checkpoint = arguments.out, arguments.out.with_suffix('.checkpoint')
+    use_threads(arguments.threads)
     console = Console()
-    begin = time.monotonic()
-    with console.status('painting the scenes'):
-        # Seeds from 1000 on, so that nothing that is shown with a small seed was trained on.
-        first = 1000 + 100 * arguments.seed
-        training = SceneDataset(
-            looks, range(first, first + arguments.scenes), arguments.scene_frames, size)
-        validation = SceneDataset(looks, range(first + 99, first + 100), 10, size)
-    console.print(f'{len(training)} frames to train on, {len(validation)} to validate on')
-    with Progress(*Progress.get_default_columns(), TextColumn('{task.fields[state]}'),
-                  console=console) as progress:
-        task = progress.add_task('training', total=settings.steps, state='')
-
-        def on_step(step: int, loss: float, miou: float | None) -> None:
-            progress.update(task, completed=step, state=f'loss {loss:.3f}')
-            if miou is not None:
-                progress.console.print(f'step {step}: validation mIoU {miou:.3f}')
-
-        student, miou = pretrain(training, validation, settings, on_step)
+    with console.status('opening the data'):
+        opened = [_open(data, arguments) for data in arguments.data]
+    training, validation = ([pair[kind] for pair in opened] for kind in (0, 1))
+    for data, share in zip(opened, shares):
+        console.print(
+            f'{data[0].name}: {len(data[0])} images to train on, {len(data[1])} to validate on, '
+            f'{share:.0%} of the batches', highlight=False)
+    pretraining = Pretraining(training, shares, settings, arguments.classes, start)
+    if arguments.resume:
+        pretraining.load(checkpoint)
+        console.print(f'going on after step {pretraining.step}', highlight=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
     recipe = {
         'command': 'shadowtutor pretrain', 'version': __version__, **asdict(settings),
-        'looks': looks, 'scenes': arguments.scenes, 'scene_frames': arguments.scene_frames,
-        'size': size, 'validation_miou': round(miou, 4),
-        'minutes': round((time.monotonic() - begin) / 60, 1)}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    student.save(arguments.out, recipe=json.dumps(recipe))
-    console.print(f'wrote {arguments.out}: validation mIoU {miou:.3f}', highlight=False)
+        'classes': arguments.classes, 'start': arguments.start.name if arguments.start else '',
+        'data': [{'name': dataset.name, 'share': share, 'images': len(dataset),
+                  'licences': dataset.licences} for dataset, share in zip(training, shares)]}
+    if 'scene' in arguments.data:
+        recipe |= {'looks': arguments.looks, 'scenes': arguments.scenes,
+                   'scene_frames': arguments.scene_frames, 'scene_size': arguments.scene_size}
+    with _finishing_the_step(console) as interrupted:
+        _train(pretraining, validation, shares, recipe, out, checkpoint, console, interrupted)
+    if interrupted:
+        console.print(
+            f"'{checkpoint}' holds step {pretraining.step}: --resume goes on from there",
+            highlight=False)
+        return 130
+    console.print(
+        f'wrote {out}: validation mIoU {pretraining.best_miou:.3f}', highlight=False)
     return 0
+
+
+@contextmanager
+def _finishing_the_step(console: Console) -> Iterator[list[int]]:
+    """Let the first Ctrl-C be noted in a list, so that no step is left half done."""
+    interrupted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupted.append(number)
+        signal.signal(signal.SIGINT, before)
+        console.print('finishing this step; Ctrl-C again leaves at once')
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _train(
+        pretraining: Pretraining, validation: list[Dataset], shares: list[float], recipe: dict,
+        out: Path, checkpoint: Path, console: Console, interrupted: list[int]) -> None:
+    """Train to the end or until interrupted; writes the best student and checkpoints."""
+    settings = pretraining.settings
+    begin = time.monotonic() - pretraining.seconds
+    with Progress(
+            TextColumn('training'), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn('{task.fields[state]}'), console=console) as progress:
+        task = progress.add_task('', total=settings.steps, completed=pretraining.step, state='')
+        while pretraining.step < settings.steps and not interrupted:
+            loss = pretraining.train_step()
+            step = pretraining.step
+            progress.update(task, completed=step, state=f'loss {loss:.3f}')
+            pretraining.seconds = time.monotonic() - begin
+            if step % settings.validate_every == 0 or step == settings.steps:
+                student = pretraining.result
+                mious = [validate(student, dataset) for dataset in validation]
+                miou = float(np.dot(mious, shares))
+                scores = ', '.join(
+                    f'{dataset.name} {each:.3f}' for dataset, each in zip(validation, mious))
+                progress.console.print(
+                    f'step {step}: loss {loss:.3f}, validation mIoU {scores}', highlight=False)
+                if miou > pretraining.best_miou:
+                    pretraining.best_miou = miou
+                    student.save(out, recipe=json.dumps({
+                        **recipe, 'best_step': step, 'seconds': round(pretraining.seconds),
+                        'validation_miou': {
+                            dataset.name: round(each, 4)
+                            for dataset, each in zip(validation, mious)}}))
+                pretraining.save(checkpoint)
+    if interrupted:
+        pretraining.save(checkpoint)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition('x')
+    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= MIN_SIDE):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no size: give one such as 640x360, {MIN_SIDE} at least")
+    return int(width), int(height)
+
+
+def _settings(arguments: argparse.Namespace) -> PretrainSettings:
+    """Make the settings of the arguments."""
+    if arguments.out.suffix != '.safetensors':
+        raise CommandError(f"--out '{arguments.out}' does not end in .safetensors")
+    for name in ('steps', 'scenes', 'scene_frames', 'batch_size', 'validate_every'):
+        if getattr(arguments, name) < 1:
+            raise CommandError(f"--{name.replace('_', '-')} is 1 at least")
+    if arguments.crop < MIN_CROP:
+        raise CommandError(f'--crop is {MIN_CROP} at least')
+    return PretrainSettings(**{
+        name: getattr(arguments, name) for name in (
+            'steps', 'batch_size', 'learning_rate', 'schedule', 'object_weight', 'crop', 'seed',
+            'validate_every')})
+
+
+def _shares(arguments: argparse.Namespace) -> list[float]:
+    """Return the share of each data set in the batches; they sum to 1."""
+    count = len(arguments.data)
+    try:
+        shares = [float(share) for share in arguments.shares.split(',')] if (
+            arguments.shares) else [1.0] * count
+    except ValueError:
+        shares = []
+    if len(shares) != count or min(shares) <= 0:
+        raise CommandError(
+            f"--shares '{arguments.shares}' are not {count} numbers above 0: give one for each of "
+            '--data, separated by commas')
+    return [share / sum(shares) for share in shares]
+
+
+def _open(data: str, arguments: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    """Open what to train on and what to validate on."""
+    folder = Path(data)
+    coco = (folder / 'annotations').is_dir()
+    if arguments.classes != NUM_CLASSES and not coco:
+        raise CommandError(
+            f"--classes {arguments.classes} needs COCO's own labels: '{data}' has none, give a "
+            'folder with annotations/instances_SPLIT.json')
+    if data == 'scene':
+        looks = arguments.looks.split(',')
+        unknown = [look for look in looks if look not in LOOKS]
+        if unknown:
+            raise CommandError(f"look '{unknown[0]}' is unknown: choose from {', '.join(LOOKS)}")
+        # Seeds from 1000 on, so that nothing that is shown with a small seed was trained on.
+        first = 1000 + 100 * arguments.seed
+        return (
+            scene_dataset(looks, range(first, first + arguments.scenes), arguments.scene_frames,
+                          arguments.scene_size),
+            scene_dataset(looks, range(first + 99, first + 100), 10, arguments.scene_size))
+    if coco:
+        return coco_folder(folder, arguments.classes, arguments.seed)
+    if (folder / 'images').is_dir() and (folder / 'labels').is_dir():
+        return label_folder(folder, arguments.seed)
+    raise CommandError(
+        f"'{data}' is no data: give 'scene', a folder with images/ and labels/, or one with "
+        'annotations/instances_SPLIT.json')

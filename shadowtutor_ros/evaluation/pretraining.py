@@ -1,19 +1,40 @@
 """Training a student from nothing, before any teacher has seen it."""
 
-from dataclasses import dataclass
-from typing import Callable
+from dataclasses import asdict, dataclass, replace
+import json
+import math
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.optim.swa_utils import AveragedModel
 
 from shadowtutor_ros.algorithms.student_training import weighted_cross_entropy
-from shadowtutor_ros.evaluation.scenes import Scene
-from shadowtutor_ros.labels import BACKGROUND, NUM_CLASSES
+from shadowtutor_ros.evaluation.datasets import COCO_CLASSES, Dataset, Sample
+from shadowtutor_ros.labels import (
+    BACKGROUND, CLASS_NAMES, COCO_NAMES, NUM_CLASSES)
 from shadowtutor_ros.metrics import class_iou, confusion_matrix
-from shadowtutor_ros.models.inference import half_precision
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.inference import half_precision, InferenceEngine
+from shadowtutor_ros.models.student import Student, WeightsError
+
+#: How the learning rate goes: 'decay' keeps it to the last three tenths of the steps and then
+#: lowers it to nothing, so that a training can be made longer or shorter until then (Hägele et
+#: al., 2024); 'milestones' lowers it to a tenth after one third and after two thirds of the steps,
+#: as the first implementation does.
+SCHEDULES = ('decay', 'milestones')
+
+_WARM_UP = 200
+_DECAY = 0.3
+
+#: Shortest side of what is cut out of an image, in pixels: of less the innermost feature map has
+#: too few pixels to be normalised by.
+MIN_CROP = 64
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be gone on from."""
 
 
 @dataclass(frozen=True)
@@ -21,114 +42,258 @@ class PretrainSettings:
     """
     How a student is pretrained.
 
-    :ivar steps: of the optimizer.
-    :ivar batch_size: frames a step.
-    :ivar learning_rate: of Adam, at its peak; it warms up and falls to nothing (one cycle).
+    :ivar steps: of Adam.
+    :ivar batch_size: images a step.
+    :ivar learning_rate: at its peak.
+    :ivar schedule: one of :data:`SCHEDULES`.
     :ivar object_weight: weight of the loss where there is an object, background has 1.
-    :ivar scales: the frames of a step are reduced to one of these shares of their size, by chance.
-    :ivar seed: of the weights at the start and of the order of the frames.
+    :ivar crop: longest side of what is cut out of an image, in pixels.
+    :ivar scales: least and greatest factor that an image is resized by.
+    :ivar repeat_threshold: images of classes that a smaller share of the images has are drawn
+        more often (repeat factor sampling; Gupta et al., CVPR 2019); 0 draws all alike.
+    :ivar average: decay of the moving average of the weights, which is the student that is
+        validated and kept.
+    :ivar seed: of everything that is left to chance.
     :ivar validate_every: steps from one validation to the next.
     """
 
-    steps: int = 3000
-    batch_size: int = 1
-    learning_rate: float = 4e-3
-    object_weight: float = 3.0
-    scales: tuple[float, ...] = (0.5, 0.75, 1.0)
+    steps: int = 12000
+    batch_size: int = 4
+    learning_rate: float = 2e-3
+    schedule: str = 'decay'
+    object_weight: float = 2.0
+    crop: int = 320
+    scales: tuple[float, float] = (0.35, 1.2)
+    repeat_threshold: float = 0.1
+    average: float = 0.999
     seed: int = 0
-    validate_every: int = 500
+    validate_every: int = 1000
+
+    def learning_rate_at(self, step: int) -> float:
+        """
+        Return the learning rate of a step.
+
+        :param step: 0 to ``steps`` - 1.
+        """
+        remaining = 1 - step / self.steps
+        if self.schedule == 'milestones':
+            return self.learning_rate * 0.1 ** int(3 * (1 - remaining))
+        return self.learning_rate * min((step + 1) / _WARM_UP, remaining / _DECAY, 1.0)
 
 
-class SceneDataset(Dataset):
+def repeat_factors(classes: list[set[int]], threshold: float) -> np.ndarray:
     """
-    Frames of the built-in scene with their exact labels, rendered when they are asked for.
+    Compute how often each image is drawn, relative to one whose classes are all frequent.
 
-    :param looks: of the scene.
-    :param seeds: a scene each, for every look.
-    :param frames: of each scene, evenly spread over ``length``.
-    :param size: (width, height).
-    :param length: frames that a scene is looked at for.
+    :param classes: in each image.
+    :param threshold: share of the images below which a class counts as thin, 0 to 1.
+    :returns: float64 (len(classes),), at least 1.
     """
-
-    def __init__(
-            self, looks: list[str], seeds: range, frames: int, size: tuple[int, int],
-            length: int = 16000):
-        self._scenes = [Scene(seed, look, *size) for look in looks for seed in seeds]
-        self._indices = np.linspace(0, length - 1, frames, dtype=int)
-
-    def __len__(self) -> int:
-        return len(self._scenes) * len(self._indices)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return an image (H×W×3 uint8, BGR) and its label (H×W uint8)."""
-        scene, frame = divmod(index, len(self._indices))
-        sample = self._scenes[scene].render(int(self._indices[frame]))
-        return sample.image, sample.label
+    count = np.zeros(256)
+    for present in classes:
+        count[list(present)] += 1
+    factors = np.sqrt(threshold * len(classes) / np.maximum(count, 1)).clip(min=1)
+    return np.array([max([factors[one] for one in present], default=1.0) for present in classes])
 
 
-def _resize(
-        image: np.ndarray, label: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
-    return (cv2.resize(image, size, interpolation=cv2.INTER_AREA),
-            cv2.resize(label, size, interpolation=cv2.INTER_NEAREST))
+def augment(sample: Sample, settings: PretrainSettings, random: np.random.Generator) -> Sample:
+    """Resize, crop, flip and recolour an image by chance, and its label with it."""
+    image, label = sample
+    height, width = label.shape
+    low, high = np.log(settings.scales)
+    scale = max(np.exp(random.uniform(low, high)), MIN_CROP / min(height, width))
+    # What will be cut out, in pixels of the image as it is: less to resize.
+    size = [min(settings.crop, round(side * scale)) for side in (height, width)]
+    span = [min(side, math.ceil(cut / scale)) for side, cut in zip((height, width), size)]
+    top, left = (random.integers(side - part + 1) for side, part in zip((height, width), span))
+    window = np.s_[top:top + span[0], left:left + span[1]]
+    image = cv2.resize(
+        image[window], size[::-1],
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    label = cv2.resize(label[window], size[::-1], interpolation=cv2.INTER_NEAREST)
+    if random.random() < 0.5:
+        image, label = image[:, ::-1], label[:, ::-1]
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None].repeat(3, 2)
+    saturation = random.uniform(0.5, 1.4)
+    image = cv2.addWeighted(np.ascontiguousarray(image), saturation, grey, 1 - saturation, 0)
+    # One curve a channel: exposure and white balance, contrast, black level.
+    gain = random.uniform(0.7, 1.3) * random.uniform(0.92, 1.08, 3)
+    curve = 255 * np.linspace(0, 1, 256)[:, None] ** np.exp(random.uniform(-0.3, 0.3)) * gain
+    curve = np.clip(curve + random.uniform(-15, 15), 0, 255).astype(np.uint8)
+    return Sample(cv2.LUT(image, curve[None]), np.ascontiguousarray(label))
+
+
+def merge_head(student: Student) -> Student:
+    """
+    Make a student of this package's classes from one of COCO's 80 and background.
+
+    Everything but the last layer is kept. Each class gets the row of its namesake in it, auto
+    that of car, and background its own: what the student had as any other of COCO's classes goes
+    to whichever of ours is next.
+
+    :param student: one of nine classes is returned as it is.
+    :raises ValueError: if it has neither 9 nor 81 classes.
+    """
+    if student.num_classes == NUM_CLASSES:
+        return student
+    if student.num_classes != COCO_CLASSES:
+        raise ValueError(f'{student.num_classes} classes: wanted {NUM_CLASSES} or {COCO_CLASSES}')
+    rows = [COCO_CLASSES - 1 if name == 'background' else
+            COCO_NAMES.index('car' if name == 'auto' else name) for name in CLASS_NAMES]
+    merged = Student()
+    merged.assign({
+        name: tensor[rows] if name.startswith('out_conv3') else tensor
+        for name, tensor in student.state_dict().items()})
+    return merged
+
+
+def load_start(path: Path, num_classes: int) -> Student:
+    """
+    Load a student to begin with; a last layer of 81 classes is mapped to 9 where 9 are wanted.
+
+    :raises WeightsError: if the weights do not fit.
+    """
+    start = Student.load(path, num_classes=None)
+    if start.num_classes == COCO_CLASSES and num_classes == NUM_CLASSES:
+        return merge_head(start)
+    if start.num_classes != num_classes:
+        raise WeightsError(
+            f"student weights '{path}' have {start.num_classes} classes, wanted {num_classes}"
+            + (f' or {COCO_CLASSES}' if num_classes == NUM_CLASSES else ''))
+    return start
 
 
 def validate(student: Student, dataset: Dataset) -> float:
-    """Compute the mean IoU over all frames of a data set together, 0 to 1."""
+    """Compute the mean IoU over all images of a data set together, 0 to 1."""
+    engine = InferenceEngine(student)
     confusion = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.long)
-    with torch.inference_mode():
-        for index in range(len(dataset)):
-            image, label = dataset[index]
-            logits = student(torch.from_numpy(image).permute(2, 0, 1)[None].float())
-            confusion += confusion_matrix(logits[0].argmax(0), label, NUM_CLASSES)
+    for index in range(len(dataset)):
+        image, label = dataset[index]
+        confusion += confusion_matrix(engine(image), label, NUM_CLASSES)
     return float(class_iou(confusion).nanmean())
 
 
-def pretrain(
-        training: Dataset, validation: Dataset, settings: PretrainSettings,
-        on_step: Callable[[int, float, float | None], None] = lambda step, loss, miou: None
-) -> tuple[Student, float]:
+class Pretraining:
     """
-    Train a new student.
+    A training that can be left and gone on with at any step.
 
-    :param training: yields (image, label), all of one size.
-    :param validation: likewise; chooses the best student.
-    :param on_step: is told the steps taken, the loss, and the validation mean IoU where there
-        was a validation.
-    :returns: the student with the best validation mean IoU, and that.
+    What is drawn by chance in a step depends on the seed and the step alone, and so does the
+    learning rate: a training that was interrupted ends with the same weights as one that was not.
+
+    :param training: data sets that the images of a batch are drawn from.
+    :param shares: of each of them in the batches; sum to 1.
+    :param settings: see there.
+    :param num_classes: 9, or 81 for data with COCO's own classes.
+    :param start: student to begin with; None for a new one.
+    :ivar seconds: that were spent on it so far, by whoever drives it.
+    :ivar best_miou: likewise.
     """
-    torch.manual_seed(settings.seed)
-    student = Student()
-    dtype = half_precision(torch.device('cpu'))
-    optimizer = torch.optim.Adam(student.parameters(), settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps)
-    random = np.random.default_rng(settings.seed)
-    best, best_miou = None, -1.0
-    for step in range(1, settings.steps + 1):
-        scale = random.choice(settings.scales)
-        samples = [_resize(*training[index], scale) for index in random.integers(
-            len(training), size=settings.batch_size)]
-        images = torch.from_numpy(np.stack([image for image, _ in samples]))
-        labels = torch.from_numpy(np.stack([label for _, label in samples])).long()
-        # Contiguous: PyTorch 2.13 and 2.15 crash on a CPU that trains this in channels_last.
-        images = images.permute(0, 3, 1, 2).float().contiguous()
-        if random.random() < 0.5:
-            images, labels = images.flip(3), labels.flip(2)
-        weights = torch.where(labels == BACKGROUND, 1.0, settings.object_weight)
-        with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
-            logits = student(images)
-        loss = weighted_cross_entropy(logits.float(), labels, weights)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        miou = None
-        if step % settings.validate_every == 0 or step == settings.steps:
-            miou = validate(student, validation)
-            if miou > best_miou:
-                best_miou = miou
-                best = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-        on_step(step, float(loss.detach()), miou)
-    student.assign(best)
-    return student.eval(), best_miou
+
+    def __init__(
+            self, training: list[Dataset], shares: list[float], settings: PretrainSettings,
+            num_classes: int = NUM_CLASSES, start: Student | None = None):
+        torch.manual_seed(settings.seed)
+        self.student = start or Student(num_classes)
+        self.settings = settings
+        self.step = 0
+        self.best_miou = -1.0
+        self.seconds = 0.0
+        self._training = training
+        self._shares = shares
+        self._average = AveragedModel(
+            self.student, multi_avg_fn=self._move_average, use_buffers=False)
+        self._optimizer = torch.optim.Adam(self.student.parameters())
+        self._chances = []
+        for dataset in training:
+            factors = np.ones(len(dataset)) if dataset.classes is None else repeat_factors(
+                dataset.classes, settings.repeat_threshold)
+            self._chances.append(factors / factors.sum())
+        self._dtype = half_precision(torch.device('cpu'))
+
+    @property
+    def result(self) -> Student:
+        """The average of the weights so far, of this package's classes."""
+        return merge_head(self._average.module)
+
+    def _move_average(
+            self, averaged: list[torch.Tensor], current: list[torch.Tensor], count: int) -> None:
+        # Shorter at first, so that the random weights of the start are soon forgotten.
+        decay = min(self.settings.average, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def _draw(self, random: np.random.Generator) -> Sample:
+        source = random.choice(len(self._training), p=self._shares)
+        index = random.choice(len(self._training[source]), p=self._chances[source])
+        return augment(self._training[source][int(index)], self.settings, random)
+
+    def train_step(self) -> float:
+        """Take one step of Adam; returns the loss."""
+        settings = self.settings
+        random = np.random.default_rng((settings.seed, self.step))
+        for group in self._optimizer.param_groups:
+            group['lr'] = settings.learning_rate_at(self.step)
+        background = BACKGROUND if self.student.num_classes == NUM_CLASSES else COCO_CLASSES - 1
+        self._optimizer.zero_grad()
+        total = 0.0
+        for _ in range(settings.batch_size):
+            # One by one: on the robot and on a key frame too, an image is normalised by its own
+            # statistics alone. Contiguous: PyTorch 2.13 and 2.15 crash on a CPU that trains the
+            # front end in channels_last.
+            image, label = (torch.from_numpy(array)[None] for array in self._draw(random))
+            label = label.long()
+            weights = torch.where(label == background, 1.0, settings.object_weight)
+            with torch.autocast('cpu', self._dtype, enabled=self._dtype != torch.float32):
+                logits = self.student(image.permute(0, 3, 1, 2).float().contiguous())
+            loss = weighted_cross_entropy(logits.float(), label, weights) / settings.batch_size
+            loss.backward()
+            total += float(loss.detach())
+        self._optimizer.step()
+        self._average.update_parameters(self.student)
+        self.step += 1
+        return total
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; a file that is there is replaced in one go."""
+        partial = path.with_name(path.name + '.partial')
+        torch.save({
+            'settings': json.dumps(asdict(self.settings)),
+            'step': self.step,
+            'best_miou': self.best_miou,
+            'seconds': self.seconds,
+            'student': self.student.state_dict(),
+            'average': self._average.state_dict(),
+            'optimizer': self._optimizer.state_dict(),
+        }, partial)
+        os.replace(partial, path)
+
+    def load(self, path: Path) -> None:
+        """
+        Go on from a checkpoint.
+
+        :raises CheckpointError: if it cannot be read or is one of other settings.
+        """
+        try:
+            content = torch.load(path, map_location='cpu', weights_only=True)
+            settings = json.loads(content['settings'])
+        except Exception as error:
+            raise CheckpointError(
+                f"checkpoint '{path}' cannot be read ({type(error).__name__}): begin without "
+                '--resume') from None
+        own = json.loads(json.dumps(asdict(self.settings)))
+        other = [name for name in own if own[name] != settings.get(name) and name != 'steps']
+        if other:
+            raise CheckpointError(
+                f"checkpoint '{path}' is of a training with {other[0]} {settings.get(other[0])}, "
+                f'not {own[other[0]]}: give the same, or begin without --resume')
+        before = replace(self.settings, steps=settings['steps'])
+        if any(before.learning_rate_at(step) != self.settings.learning_rate_at(step)
+               for step in range(content['step'])):
+            raise CheckpointError(
+                f"checkpoint '{path}' is {content['step']} steps into a training of "
+                f'{before.steps}, whose learning rate then was not that of {self.settings.steps} '
+                'steps: give the same --steps, or begin without --resume')
+        self.student.load_state_dict(content['student'])
+        self._average.load_state_dict(content['average'])
+        self._optimizer.load_state_dict(content['optimizer'])
+        self.step = content['step']
+        self.best_miou, self.seconds = content['best_miou'], content['seconds']

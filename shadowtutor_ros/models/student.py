@@ -230,13 +230,14 @@ class Student(nn.Module):
         return checksum
 
     @classmethod
-    def load(cls, path: str | Path) -> 'Student':
+    def load(cls, path: str | Path, num_classes: int | None = NUM_CLASSES) -> 'Student':
         """
         Load a student from a file.
 
         :param path: a ``.safetensors`` file of :meth:`save`, or a ``.pth`` state dict, such as
             that of the first implementation (read with ``weights_only=True``); empty for the
             weights that the package ships.
+        :param num_classes: of the last layer; None for as many as the file has.
         :returns: the student, in evaluation mode on the CPU.
         :raises WeightsError: if the file cannot be read or does not fit: names, shapes, dtypes,
             classes. One line says what was got and what was wanted.
@@ -265,7 +266,11 @@ class Student(nn.Module):
             raise WeightsError(
                 f"student weights '{path}' cannot be read ({type(error).__name__}): expected a "
                 '.safetensors file or a .pth state dict of tensors alone') from None
-        student = cls()
+        if num_classes is None:
+            head = state.get('out_conv3.bias') if isinstance(state, dict) else None
+            known = isinstance(head, torch.Tensor) and head.ndim == 1
+            num_classes = len(head) if known else NUM_CLASSES
+        student = cls(num_classes)
         try:
             student.assign(state)
         except WeightsError as error:

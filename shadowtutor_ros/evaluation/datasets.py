@@ -1,0 +1,293 @@
+"""Images with labels to pretrain a student on: a folder, a COCO folder, the built-in scene."""
+
+from collections.abc import Callable
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from shadowtutor_ros.evaluation.scenes import Scene
+from shadowtutor_ros.labels import (
+    BACKGROUND, class_map, COCO_NAMES, IGNORE, NUM_CLASSES)
+
+#: Classes of COCO's own table: its 80 categories in their order, then background.
+COCO_CLASSES = len(COCO_NAMES) + 1
+
+_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be read."""
+
+
+class Sample(NamedTuple):
+    """
+    An image with its label.
+
+    :ivar image: H×W×3 uint8, BGR.
+    :ivar label: H×W uint8 class ids; ``IGNORE`` where it is not known.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+
+
+class Dataset:
+    """
+    Samples that are read, or rendered, when they are asked for.
+
+    :ivar name: for people.
+    :ivar licences: of what the samples are made from, for people.
+    :ivar classes: of each sample, the ids in its label; None where that is not known.
+    """
+
+    def __init__(
+            self, name: str, read: Callable[[int], Sample], length: int,
+            licences: tuple[str, ...] = (), classes: list[set[int]] | None = None):
+        self.name = name
+        self.licences = licences
+        self.classes = classes
+        self._read = read
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample."""
+        return self._read(index)
+
+
+def hold_out(count: int, share: float, seed: int) -> np.ndarray:
+    """
+    Choose by chance what is held out for validation.
+
+    :param share: of ``count``; at least one is held out, and one is not.
+    :returns: bool (count,), true for what is held out.
+    """
+    held = np.zeros(count, bool)
+    held[np.random.default_rng(seed).permutation(count)[
+        :min(max(1, round(share * count)), count - 1)]] = True
+    return held
+
+
+def _read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise DatasetError(f"'{path}' cannot be read as an image")
+    return image
+
+
+def label_folder(folder: Path, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """
+    Open a folder of images with labels.
+
+    It holds ``images/NAME.jpg`` (or ``.png``) and ``labels/NAME.png``: single-channel 8-bit ids
+    of this package's classes, 255 for what is not known. A table ``sources.tsv`` may say in its
+    columns ``file`` (NAME), ``split`` (train, val), ``dataset`` and ``licence`` what each is;
+    without one, a tenth is held out for validation.
+
+    :param seed: of what is held out.
+    :returns: what to train on and what to validate on.
+    :raises DatasetError: if the folder holds too little, or a label is not one.
+    """
+    images = {path.stem: path for path in sorted((folder / 'images').iterdir())
+              if path.suffix.lower() in _IMAGE_SUFFIXES}
+    names = [name for name in images if (folder / 'labels' / f'{name}.png').is_file()]
+    table, licences = {}, ()
+    if (folder / 'sources.tsv').is_file():
+        with open(folder / 'sources.tsv', newline='') as file:
+            table = {row['file']: row for row in csv.DictReader(file, delimiter='\t')}
+        unnamed = [name for name in names if table.get(name, {}).get('split') not in (
+            'train', 'val')]
+        if unnamed:
+            raise DatasetError(
+                f"'{folder}/sources.tsv' has neither train nor val as the split of {unnamed[0]}")
+        licences = tuple(sorted({
+            f"{row['dataset']}: {row['licence']}" for row in table.values()
+            if row.get('dataset') and row.get('licence')}))
+        held = np.array([table[name]['split'] == 'val' for name in names])
+    else:
+        held = hold_out(len(names), 0.1, seed) if len(names) > 1 else np.zeros(0, bool)
+    if not held.any() or held.all():
+        raise DatasetError(
+            f"'{folder}' has {len(names)} images/NAME.jpg with a labels/NAME.png, {held.sum()} of "
+            'them to validate on: there must be one to train and one to validate on at least')
+
+    def label_of(name: str) -> np.ndarray:
+        path = folder / 'labels' / f'{name}.png'
+        label = _read_image(path, cv2.IMREAD_UNCHANGED)
+        known = label[label != IGNORE]
+        if label.ndim != 2 or label.dtype != np.uint8 or (
+                known.size and known.max() >= NUM_CLASSES):
+            raise DatasetError(
+                f"'{path}' is no label: wanted one 8-bit channel of ids below {NUM_CLASSES}, or "
+                f'{IGNORE}')
+        return label
+
+    def split(names: list[str]) -> Dataset:
+        def read(index: int) -> Sample:
+            name = names[index]
+            image, label = _read_image(images[name]), label_of(name)
+            if image.shape[:2] != label.shape:
+                raise DatasetError(
+                    f"'{images[name]}' is {image.shape[1]}×{image.shape[0]}, its label "
+                    f'{label.shape[1]}×{label.shape[0]}')
+            return Sample(image, label)
+
+        classes = [set(np.unique(label_of(name)).tolist()) - {IGNORE} for name in names]
+        return Dataset(folder.name, read, len(names), licences, classes)
+
+    return (split([name for name, out in zip(names, held) if not out]),
+            split([name for name, out in zip(names, held) if out]))
+
+
+def decode_rle(segmentation: dict) -> np.ndarray:
+    """
+    Decode a mask of COCO's run-length encoding.
+
+    The runs go down the columns and begin with one of zeros. Compressed, each is a little-endian
+    number of 5 bits a character, from the third on as a difference to the one two before
+    (pycocotools' ``rleFrString``).
+
+    :param segmentation: ``size`` (H, W) and ``counts``, a list or a compressed string.
+    :returns: H×W bool.
+    :raises DatasetError: if the runs do not fill the size.
+    """
+    height, width = segmentation['size']
+    counts = segmentation['counts']
+    if isinstance(counts, str):
+        runs, value, shift = [], 0, 0
+        for character in counts.encode():
+            bits = character - 48
+            value |= (bits & 0x1f) << shift
+            shift += 5
+            if not bits & 0x20:
+                if bits & 0x10:
+                    value -= 1 << shift
+                runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+                value, shift = 0, 0
+        counts = runs
+    if sum(counts) != height * width or min(counts, default=0) < 0:
+        raise DatasetError(
+            f'a mask has runs of {sum(counts)} pixels, but its size is {width}×{height}')
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
+
+
+def draw_instances(
+        annotations: list[dict], ids: dict[int, int], background: int,
+        size: tuple[int, int]) -> np.ndarray:
+    """
+    Draw COCO's instances into one label; the smaller lies over the larger, a crowd over none.
+
+    :param annotations: of one image.
+    :param ids: class id of each of COCO's category ids; what is not in it is background.
+    :param background: its class id.
+    :param size: (H, W).
+    :returns: H×W uint8; crowds, whose pixels are not all of their class, are ``IGNORE``.
+    """
+    label = np.full(size, background, np.uint8)
+    crowds = [annotation for annotation in annotations if annotation.get('iscrowd')]
+    single = [annotation for annotation in annotations if not annotation.get('iscrowd')]
+    for annotation in crowds + sorted(single, key=lambda one: -one.get('area', 0)):
+        value = IGNORE if annotation.get('iscrowd') else ids.get(
+            annotation['category_id'], background)
+        shape = annotation['segmentation']
+        if isinstance(shape, dict):
+            label[decode_rle(shape)] = value
+        else:
+            # Sixteenths of a pixel, whose centres are at halves for COCO, not for OpenCV.
+            polygons = [np.round((np.reshape(points, (-1, 2)) - 0.5) * 16).astype(np.int32)
+                        for points in shape]
+            for polygon in polygons:
+                cv2.fillPoly(label, [polygon], value, shift=4)
+    return label
+
+
+def coco_folder(
+        folder: Path, num_classes: int = NUM_CLASSES, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """
+    Open a folder of COCO: ``annotations/instances_SPLIT.json`` and ``SPLIT/`` with its images.
+
+    :param num_classes: 9 for this package's classes, 81 for COCO's 80 and background.
+    :param seed: of the tenth that is held out, where no split's name begins with ``val``.
+    :returns: what to train on and what to validate on.
+    :raises DatasetError: if the folder holds too little.
+    """
+    paths = sorted((folder / 'annotations').glob('instances_*.json'))
+    entries: dict[bool, list] = {False: [], True: []}
+    background = COCO_CLASSES - 1 if num_classes == COCO_CLASSES else BACKGROUND
+    for path in paths:
+        split = path.stem.removeprefix('instances_')
+        content = json.loads(path.read_bytes())
+        names = {category['id']: category['name'] for category in content['categories']}
+        if num_classes == COCO_CLASSES:
+            ids = {key: COCO_NAMES.index(name) for key, name in names.items()
+                   if name in COCO_NAMES}
+        else:
+            ids = dict(zip(names, class_map(list(names.values())).tolist()))
+        annotations: dict[int, list] = {}
+        for annotation in content['annotations']:
+            annotations.setdefault(annotation['image_id'], []).append(annotation)
+        for image in content['images']:
+            # As the first implementation: an image without any instance is left out.
+            if image['id'] in annotations:
+                entries[split.startswith('val')].append(
+                    (folder / split / image['file_name'], annotations[image['id']], ids))
+    training, validation = entries[False], entries[True]
+    if not validation and len(training) > 1:
+        held = hold_out(len(training), 0.1, seed)
+        training, validation = (
+            [entry for entry, out in zip(training, held) if out == wanted]
+            for wanted in (False, True))
+    if not training or not validation:
+        raise DatasetError(
+            f"'{folder}' has {len(training)} images with instances to train on and "
+            f'{len(validation)} to validate on in annotations/instances_*.json: there must be one '
+            'of each at least')
+
+    def split_of(entries: list) -> Dataset:
+        def read(index: int) -> Sample:
+            path, annotations, ids = entries[index]
+            image = _read_image(path)
+            return Sample(
+                image, draw_instances(annotations, ids, background, image.shape[:2]))
+
+        classes = [
+            {ids.get(annotation['category_id'], background) for annotation in annotations
+             if not annotation.get('iscrowd')} | {background}
+            for _, annotations, ids in entries]
+        return Dataset(
+            folder.name, read, len(entries),
+            ('COCO: annotations CC BY 4.0; images under their Flickr licences',), classes)
+
+    return split_of(training), split_of(validation)
+
+
+def scene_dataset(
+        looks: list[str], seeds: range, frames: int, size: tuple[int, int],
+        length: int = 16000) -> Dataset:
+    """
+    Open frames of the built-in scene with their exact labels; each is kept once it is rendered.
+
+    :param looks: of the scene.
+    :param seeds: a scene each, for every look.
+    :param frames: of each scene, evenly spread over ``length``.
+    :param size: (width, height).
+    :param length: frames that a scene is looked at for.
+    """
+    scenes = [Scene(seed, look, *size) for look in looks for seed in seeds]
+    indices = np.linspace(0, length - 1, frames, dtype=int)
+    kept: dict[int, Sample] = {}
+
+    def read(index: int) -> Sample:
+        if index not in kept:
+            scene, frame = divmod(index, frames)
+            rendered = scenes[scene].render(int(indices[frame]))
+            kept[index] = Sample(rendered.image, rendered.label)
+        return kept[index]
+
+    return Dataset('scene', read, len(scenes) * frames, ('scene: rendered by this package',))
