@@ -10,7 +10,6 @@ import signal
 import time
 from types import FrameType
 
-import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn)
@@ -50,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         '--scene-size', type=_size, default='640x360', help='of its frames, width x height')
     how = parser.add_argument_group('how to train')
-    how.add_argument('--steps', type=int, default=_DEFAULTS.steps, help='of Adam')
+    how.add_argument(
+        '--steps', type=int, default=_DEFAULTS.steps, help='of Adam; 0: only write '
+        'the weights of --start, mapped to nine classes')
     how.add_argument('--batch-size', type=int, default=_DEFAULTS.batch_size, help='images a step')
     how.add_argument(
         '--learning-rate', type=float, default=_DEFAULTS.learning_rate, help='at its peak')
@@ -105,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         recipe |= {'looks': arguments.looks, 'scenes': arguments.scenes,
                    'scene_frames': arguments.scene_frames, 'scene_size': arguments.scene_size}
     with _finishing_the_step(console) as interrupted:
-        _train(pretraining, validation, shares, recipe, out, checkpoint, console, interrupted)
+        _train(pretraining, validation, recipe, out, checkpoint, console, interrupted)
     if interrupted:
         console.print(
             f"'{checkpoint}' holds step {pretraining.step}: --resume goes on from there",
@@ -134,35 +135,42 @@ def _finishing_the_step(console: Console) -> Iterator[list[int]]:
 
 
 def _train(
-        pretraining: Pretraining, validation: list[Dataset], shares: list[float], recipe: dict,
-        out: Path, checkpoint: Path, console: Console, interrupted: list[int]) -> None:
+        pretraining: Pretraining, validation: list[Dataset], recipe: dict, out: Path,
+        checkpoint: Path, console: Console, interrupted: list[int]) -> None:
     """Train to the end or until interrupted; writes the best student and checkpoints."""
     settings = pretraining.settings
     begin = time.monotonic() - pretraining.seconds
     with Progress(
             TextColumn('training'), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn('{task.fields[state]}'), console=console) as progress:
-        task = progress.add_task('', total=settings.steps, completed=pretraining.step, state='')
+        task = progress.add_task(
+            '', total=settings.steps, completed=pretraining.step, state='')
+
+        def keep_the_best() -> None:
+            progress.update(task, state='validating')
+            student = pretraining.result
+            for data, dataset in zip(recipe['data'], validation):
+                data['validation_miou'] = round(validate(student, dataset), 4)
+            miou = sum(data['share'] * data['validation_miou'] for data in recipe['data'])
+            scores = ', '.join(
+                f"{data['name']} {data['validation_miou']:.3f}" for data in recipe['data'])
+            progress.console.print(
+                f'step {pretraining.step}: validation mIoU {scores}', highlight=False)
+            if miou > pretraining.best_miou:
+                pretraining.best_miou = miou
+                student.save(out, recipe=json.dumps({
+                    **recipe, 'step': pretraining.step,
+                    'minutes': round(pretraining.seconds / 60, 1)}))
+
+        if settings.steps == 0:
+            keep_the_best()
         while pretraining.step < settings.steps and not interrupted:
             loss = pretraining.train_step()
-            step = pretraining.step
-            progress.update(task, completed=step, state=f'loss {loss:.3f}')
             pretraining.seconds = time.monotonic() - begin
-            if step % settings.validate_every == 0 or step == settings.steps:
-                student = pretraining.result
-                mious = [validate(student, dataset) for dataset in validation]
-                miou = float(np.dot(mious, shares))
-                scores = ', '.join(
-                    f'{dataset.name} {each:.3f}' for dataset, each in zip(validation, mious))
-                progress.console.print(
-                    f'step {step}: loss {loss:.3f}, validation mIoU {scores}', highlight=False)
-                if miou > pretraining.best_miou:
-                    pretraining.best_miou = miou
-                    student.save(out, recipe=json.dumps({
-                        **recipe, 'best_step': step, 'seconds': round(pretraining.seconds),
-                        'validation_miou': {
-                            dataset.name: round(each, 4)
-                            for dataset, each in zip(validation, mious)}}))
+            progress.update(task, completed=pretraining.step, state=f'loss {loss:.3f}')
+            if (pretraining.step % settings.validate_every == 0
+                    or pretraining.step == settings.steps):
+                keep_the_best()
                 pretraining.save(checkpoint)
     if interrupted:
         pretraining.save(checkpoint)
@@ -180,11 +188,11 @@ def _settings(arguments: argparse.Namespace) -> PretrainSettings:
     """Make the settings of the arguments."""
     if arguments.out.suffix != '.safetensors':
         raise CommandError(f"--out '{arguments.out}' does not end in .safetensors")
-    for name in ('steps', 'scenes', 'scene_frames', 'batch_size', 'validate_every'):
-        if getattr(arguments, name) < 1:
-            raise CommandError(f"--{name.replace('_', '-')} is 1 at least")
-    if arguments.crop < MIN_CROP:
-        raise CommandError(f'--crop is {MIN_CROP} at least')
+    least = {'steps': 0 if arguments.start else 1, 'scenes': 1, 'scene_frames': 1,
+             'batch_size': 1, 'crop': MIN_CROP, 'validate_every': 1}
+    for name, wanted in least.items():
+        if getattr(arguments, name) < wanted:
+            raise CommandError(f"--{name.replace('_', '-')} is {wanted} at least")
     return PretrainSettings(**{
         name: getattr(arguments, name) for name in (
             'steps', 'batch_size', 'learning_rate', 'schedule', 'object_weight', 'crop', 'seed',

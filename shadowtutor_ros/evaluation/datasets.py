@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 
 from shadowtutor_ros.evaluation.scenes import Scene
-from shadowtutor_ros.labels import (
-    BACKGROUND, class_map, COCO_NAMES, IGNORE, NUM_CLASSES)
+from shadowtutor_ros.labels import class_map, COCO_NAMES, IGNORE, NUM_CLASSES
 
 #: Classes of COCO's own table: its 80 categories in their order, then background.
 COCO_CLASSES = len(COCO_NAMES) + 1
@@ -177,6 +176,19 @@ def decode_rle(segmentation: dict) -> np.ndarray:
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
 
 
+def _fill(label: np.ndarray, polygon: np.ndarray, value: int) -> None:
+    """Fill a polygon (N×2, x and y from the image's corner) where it holds a pixel's centre."""
+    # OpenCV fills whatever the outline touches, so it draws five times as large, and what falls
+    # on every fifth pixel's centre counts. Points are in 16ths of a pixel.
+    left, top = np.clip(np.floor(polygon.min(0)), 0, label.shape[::-1]).astype(int)
+    right, bottom = np.clip(np.ceil(polygon.max(0)), 0, label.shape[::-1]).astype(int)
+    canvas = np.zeros((5 * (bottom - top), 5 * (right - left)), np.uint8)
+    points = np.round(((polygon - (left, top)) * 5 - 0.5) * 16).astype(np.int32)
+    if canvas.size:
+        cv2.fillPoly(canvas, [points], 1, shift=4)
+        label[top:bottom, left:right][canvas[2::5, 2::5] > 0] = value
+
+
 def draw_instances(
         annotations: list[dict], ids: dict[int, int], background: int,
         size: tuple[int, int]) -> np.ndarray:
@@ -199,11 +211,8 @@ def draw_instances(
         if isinstance(shape, dict):
             label[decode_rle(shape)] = value
         else:
-            # Sixteenths of a pixel, whose centres are at halves for COCO, not for OpenCV.
-            polygons = [np.round((np.reshape(points, (-1, 2)) - 0.5) * 16).astype(np.int32)
-                        for points in shape]
-            for polygon in polygons:
-                cv2.fillPoly(label, [polygon], value, shift=4)
+            for points in shape:
+                _fill(label, np.reshape(points, (-1, 2)), value)
     return label
 
 
@@ -212,31 +221,30 @@ def coco_folder(
     """
     Open a folder of COCO: ``annotations/instances_SPLIT.json`` and ``SPLIT/`` with its images.
 
-    :param num_classes: 9 for this package's classes, 81 for COCO's 80 and background.
+    :param num_classes: of the labels to train on: 9 for this package's classes, 81 for COCO's 80
+        and background. Those to validate on are always of this package's.
     :param seed: of the tenth that is held out, where no split's name begins with ``val``.
     :returns: what to train on and what to validate on.
     :raises DatasetError: if the folder holds too little.
     """
     paths = sorted((folder / 'annotations').glob('instances_*.json'))
     entries: dict[bool, list] = {False: [], True: []}
-    background = COCO_CLASSES - 1 if num_classes == COCO_CLASSES else BACKGROUND
     for path in paths:
         split = path.stem.removeprefix('instances_')
-        content = json.loads(path.read_bytes())
-        names = {category['id']: category['name'] for category in content['categories']}
-        if num_classes == COCO_CLASSES:
-            ids = {key: COCO_NAMES.index(name) for key, name in names.items()
-                   if name in COCO_NAMES}
-        else:
-            ids = dict(zip(names, class_map(list(names.values())).tolist()))
-        annotations: dict[int, list] = {}
-        for annotation in content['annotations']:
-            annotations.setdefault(annotation['image_id'], []).append(annotation)
-        for image in content['images']:
-            # As the first implementation: an image without any instance is left out.
-            if image['id'] in annotations:
-                entries[split.startswith('val')].append(
-                    (folder / split / image['file_name'], annotations[image['id']], ids))
+        try:
+            content = json.loads(path.read_bytes())
+            names = {category['id']: category['name'] for category in content['categories']}
+            annotations: dict[int, list] = {image['id']: [] for image in content['images']}
+            for annotation in content['annotations']:
+                annotations[annotation['image_id']].append(annotation)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(
+                f"'{path}' is no instances file of COCO ({type(error).__name__}: {error})"
+            ) from None
+        # As in the first implementation, an image without any instance is left out.
+        entries[split.startswith('val')] += [
+            (folder / split / image['file_name'], annotations[image['id']], names)
+            for image in content['images'] if annotations[image['id']]]
     training, validation = entries[False], entries[True]
     if not validation and len(training) > 1:
         held = hold_out(len(training), 0.1, seed)
@@ -249,22 +257,31 @@ def coco_folder(
             f'{len(validation)} to validate on in annotations/instances_*.json: there must be one '
             'of each at least')
 
-    def split_of(entries: list) -> Dataset:
+    def split_of(entries: list, num_classes: int) -> Dataset:
+        if num_classes == COCO_CLASSES:
+            of_name = {name: index for index, name in enumerate(COCO_NAMES)}
+        else:
+            of_name = dict(zip(COCO_NAMES, class_map(COCO_NAMES).tolist()))
+        background = num_classes - 1
+
+        def ids(names: dict[int, str]) -> dict[int, int]:
+            return {key: of_name.get(name, background) for key, name in names.items()}
+
         def read(index: int) -> Sample:
-            path, annotations, ids = entries[index]
+            path, annotations, names = entries[index]
             image = _read_image(path)
             return Sample(
-                image, draw_instances(annotations, ids, background, image.shape[:2]))
+                image, draw_instances(annotations, ids(names), background, image.shape[:2]))
 
         classes = [
-            {ids.get(annotation['category_id'], background) for annotation in annotations
-             if not annotation.get('iscrowd')} | {background}
-            for _, annotations, ids in entries]
+            {of_name.get(names.get(annotation['category_id']), background)
+             for annotation in annotations if not annotation.get('iscrowd')} | {background}
+            for _, annotations, names in entries]
         return Dataset(
             folder.name, read, len(entries),
             ('COCO: annotations CC BY 4.0; images under their Flickr licences',), classes)
 
-    return split_of(training), split_of(validation)
+    return split_of(training, num_classes), split_of(validation, NUM_CLASSES)
 
 
 def scene_dataset(

@@ -75,9 +75,9 @@ class PretrainSettings:
 
         :param step: 0 to ``steps`` - 1.
         """
-        remaining = 1 - step / self.steps
         if self.schedule == 'milestones':
-            return self.learning_rate * 0.1 ** int(3 * (1 - remaining))
+            return self.learning_rate * 0.1 ** (3 * step // self.steps)
+        remaining = 1 - step / self.steps
         return self.learning_rate * min((step + 1) / _WARM_UP, remaining / _DECAY, 1.0)
 
 
@@ -200,6 +200,11 @@ class Pretraining:
         self.seconds = 0.0
         self._training = training
         self._shares = shares
+        # What a checkpoint must be of to be gone on from.
+        self._origin = {
+            **asdict(settings), 'classes': self.student.num_classes,
+            'data': [[dataset.name, len(dataset)] for dataset in training],
+            'shares': [round(share, 6) for share in shares]}
         self._average = AveragedModel(
             self.student, multi_avg_fn=self._move_average, use_buffers=False)
         self._optimizer = torch.optim.Adam(self.student.parameters())
@@ -256,7 +261,7 @@ class Pretraining:
         """Write a checkpoint; a file that is there is replaced in one go."""
         partial = path.with_name(path.name + '.partial')
         torch.save({
-            'settings': json.dumps(asdict(self.settings)),
+            'origin': json.dumps(self._origin),
             'step': self.step,
             'best_miou': self.best_miou,
             'seconds': self.seconds,
@@ -270,22 +275,23 @@ class Pretraining:
         """
         Go on from a checkpoint.
 
-        :raises CheckpointError: if it cannot be read or is one of other settings.
+        :raises CheckpointError: if it cannot be read or is of other settings or data; ``steps``
+            may differ as long as the learning rate so far is the same.
         """
         try:
             content = torch.load(path, map_location='cpu', weights_only=True)
-            settings = json.loads(content['settings'])
+            origin = json.loads(content['origin'])
         except Exception as error:
             raise CheckpointError(
                 f"checkpoint '{path}' cannot be read ({type(error).__name__}): begin without "
                 '--resume') from None
-        own = json.loads(json.dumps(asdict(self.settings)))
-        other = [name for name in own if own[name] != settings.get(name) and name != 'steps']
+        own = json.loads(json.dumps(self._origin))
+        other = [name for name in own if own[name] != origin.get(name) and name != 'steps']
         if other:
             raise CheckpointError(
-                f"checkpoint '{path}' is of a training with {other[0]} {settings.get(other[0])}, "
+                f"checkpoint '{path}' is of a training with {other[0]} {origin.get(other[0])}, "
                 f'not {own[other[0]]}: give the same, or begin without --resume')
-        before = replace(self.settings, steps=settings['steps'])
+        before = replace(self.settings, steps=origin['steps'])
         if any(before.learning_rate_at(step) != self.settings.learning_rate_at(step)
                for step in range(content['step'])):
             raise CheckpointError(

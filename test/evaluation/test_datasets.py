@@ -1,0 +1,217 @@
+"""Data sets to pretrain on."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from shadowtutor_ros.evaluation.datasets import (
+    coco_folder, DatasetError, decode_rle, draw_instances, hold_out, label_folder, scene_dataset)
+from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, IGNORE
+
+PERSON, AUTO = CLASS_NAMES.index('person'), CLASS_NAMES.index('auto')
+
+
+def square(left, top, right, bottom):
+    return [[left, top, right, top, right, bottom, left, bottom]]
+
+
+# --- A folder of images and labels ---------------------------------------------------------------
+
+@pytest.fixture
+def labels(tmp_path):
+    """Return a folder of ten images, each with a label of one class on background."""
+    for name in ('images', 'labels'):
+        (tmp_path / name).mkdir()
+    for number in range(10):
+        label = np.full((40, 60), BACKGROUND, np.uint8)
+        label[10:20, 10:20] = number % 3
+        label[0] = IGNORE
+        image = np.full((40, 60, 3), 20 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / 'images' / f'{number}.{"jpg" if number % 2 else "png"}'), image)
+        cv2.imwrite(str(tmp_path / 'labels' / f'{number}.png'), label)
+    return tmp_path
+
+
+def test_a_folder_without_a_split_holds_a_tenth_out(labels):
+    training, validation = label_folder(labels)
+    assert len(training) == 9 and len(validation) == 1
+    shades = sorted(
+        int(dataset[index].image.mean()) // 19
+        for dataset in (training, validation) for index in range(len(dataset)))
+    assert shades == list(range(10))
+    again, _ = label_folder(labels)
+    assert all((training[index].image == again[index].image).all() for index in range(9))
+    image, label = training[0]
+    assert image.shape == (40, 60, 3) and label.shape == (40, 60) and label[0, 0] == IGNORE
+    for classes, index in zip(training.classes, range(9)):
+        assert classes == set(np.unique(training[index].label).tolist()) - {IGNORE}
+
+
+def test_a_table_says_what_is_for_validation_and_under_which_licence(labels):
+    rows = ''.join(
+        f'{number}\t{"val" if number in (2, 5) else "train"}\tMine\tCC BY 4.0\n'
+        for number in range(10))
+    (labels / 'sources.tsv').write_text('file\tsplit\tdataset\tlicence\n' + rows)
+    training, validation = label_folder(labels)
+    assert len(training) == 8
+    assert [int(validation[index].image[0, 0, 0]) for index in range(2)] == [40, 100]
+    assert training.licences == ('Mine: CC BY 4.0',)
+    (labels / 'sources.tsv').write_text('file\tsplit\n' + rows.replace('train', 'test'))
+    with pytest.raises(DatasetError, match='neither train nor val'):
+        label_folder(labels)
+
+
+@pytest.mark.parametrize('spoil, words', [
+    (lambda label: label + 3, 'ids below 9'),
+    (lambda label: np.dstack([label] * 3), 'one 8-bit channel'),
+    (lambda label: label.astype(np.uint16), 'one 8-bit channel')])
+def test_what_is_no_label_is_refused(labels, spoil, words):
+    path = str(labels / 'labels' / '7.png')
+    cv2.imwrite(path, spoil(cv2.imread(path, cv2.IMREAD_UNCHANGED)))
+    with pytest.raises(DatasetError, match=words):
+        label_folder(labels)
+
+
+def test_a_label_of_another_size_is_refused(labels):
+    for number in range(10):
+        cv2.imwrite(
+            str(labels / 'labels' / f'{number}.png'), np.full((40, 50), BACKGROUND, np.uint8))
+    training, _ = label_folder(labels)
+    with pytest.raises(DatasetError, match='60×40, its label 50×40'):
+        training[0]
+
+
+def test_too_few_images_are_refused(labels):
+    for path in list((labels / 'labels').iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(DatasetError, match='1 images'):
+        label_folder(labels)
+
+
+def test_something_is_always_held_out_but_never_all():
+    assert hold_out(100, 0.1, 0).sum() == 10
+    assert hold_out(3, 0.1, 0).sum() == 1
+    assert hold_out(2, 0.9, 0).sum() == 1
+    assert (hold_out(100, 0.1, 0) != hold_out(100, 0.1, 1)).any()
+
+
+# --- COCO ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('counts', ['=33000`0N', [13, 3, 3, 3, 3, 3, 19, 1]])
+def test_run_lengths_are_those_of_pycocotools(counts):
+    mask = np.zeros((6, 8), bool)
+    mask[1:4, 2:5] = mask[5, 7] = True
+    assert (decode_rle({'size': [6, 8], 'counts': counts}) == mask).all()
+
+
+def test_compressed_runs_with_negative_differences():
+    # Encoded by pycocotools 2.0.11 from `GaussianBlur(default_rng(0).random((20, 30)), 2) > 0.5`.
+    counts = '8<8000On2KWM4M2N0001O00NM41000OW1MeN1J15NK31010N03NN23MM3;O1O00'
+    mask = decode_rle({'size': [20, 30], 'counts': counts})
+    assert mask.shape == (20, 30) and mask.sum() == 464
+    expected = cv2.GaussianBlur(np.random.default_rng(0).random((20, 30)), (0, 0), 2) > 0.5
+    assert (mask == expected).mean() > 0.99
+
+
+def test_runs_that_do_not_fill_the_mask_are_refused():
+    with pytest.raises(DatasetError, match='11 pixels'):
+        decode_rle({'size': [3, 4], 'counts': [5, 6]})
+
+
+def test_small_instances_lie_over_large_ones_and_crowds_are_ignored():
+    annotations = [
+        {'category_id': 1, 'segmentation': square(2, 2, 4, 4), 'area': 4, 'iscrowd': 0},
+        {'category_id': 3, 'segmentation': square(0, 0, 6, 5), 'area': 30, 'iscrowd': 0},
+        {'category_id': 99, 'segmentation': square(4, 0, 5, 1), 'area': 1, 'iscrowd': 0},
+        {'category_id': 1, 'segmentation': {'size': [8, 10], 'counts': [32, 48]}, 'iscrowd': 1}]
+    label = draw_instances(annotations, {1: 0, 3: 2}, 8, (8, 10))
+    expected = np.full((8, 10), 8)
+    expected[:, 4:] = IGNORE
+    expected[:5, :6] = 2
+    expected[2:4, 2:4] = 0
+    expected[0, 4] = 8
+    assert (label == expected).all()
+
+
+def test_a_polygon_holds_the_pixels_whose_centres_are_inside():
+    triangle = [[0.0, 0.0, 10.0, 0.0, 0.0, 10.0]]
+    label = draw_instances([{'category_id': 1, 'segmentation': triangle}], {1: 0}, 8, (12, 12))
+    y, x = np.mgrid[:12, :12] + 0.5
+    assert (label == 0)[x + y < 9.7].all() and (label == 8)[x + y > 10.3].all()
+    outside = [[-5.0, -5.0, 30.0, -5.0, 30.0, 3.0, -5.0, 3.0], [40, 40, 50, 40, 50, 50]]
+    label = draw_instances([{'category_id': 1, 'segmentation': outside}], {1: 0}, 8, (12, 12))
+    assert (label[:3] == 0).all() and (label[3:] == 8).all()
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Return a folder of COCO with three images to train on, of which one has no instance."""
+    (tmp_path / 'annotations').mkdir()
+    categories = [{'id': number, 'name': name} for number, name in (
+        (1, 'person'), (3, 'car'), (6, 'bus'), (17, 'cat'))]
+
+    def write(split, images):
+        (tmp_path / split).mkdir()
+        annotations = []
+        for image, boxes in images.items():
+            cv2.imwrite(str(tmp_path / split / f'{image}.jpg'), np.zeros((40, 60, 3), np.uint8))
+            annotations += [
+                {'image_id': image, 'category_id': category, 'iscrowd': 0,
+                 'segmentation': square(*box), 'area': (box[2] - box[0]) * (box[3] - box[1])}
+                for category, box in boxes]
+        (tmp_path / 'annotations' / f'instances_{split}.json').write_text(json.dumps({
+            'images': [{'id': image, 'file_name': f'{image}.jpg'} for image in images],
+            'categories': categories, 'annotations': annotations}))
+
+    write('train2017', {
+        1: [(1, (0, 0, 10, 10)), (6, (20, 0, 30, 10))], 2: [],
+        3: [(17, (0, 0, 10, 10)), (3, (20, 0, 30, 10))]})
+    return tmp_path, write
+
+
+def test_coco_becomes_this_packages_classes(coco):
+    folder, write = coco
+    write('val2017', {7: [(1, (5, 5, 40, 30))]})
+    training, validation = coco_folder(folder)
+    assert len(training) == 2 and len(validation) == 1
+    assert training.classes == [{PERSON, AUTO, BACKGROUND}, {AUTO, BACKGROUND}]
+    first, second = training[0].label, training[1].label
+    assert (first[:10, :10] == PERSON).all() and (first[:10, 20:30] == AUTO).all()
+    assert (second[:10, :10] == BACKGROUND).all() and (second[:10, 20:30] == AUTO).all()
+    assert (validation[0].label == PERSON).sum() == 35 * 25
+    assert 'CC BY' in training.licences[0]
+
+
+def test_coco_keeps_its_own_classes_if_asked(coco):
+    training, validation = coco_folder(coco[0], 81)
+    assert len(training) == len(validation) == 1
+    ours, theirs = validation[0].label, training[0].label
+    assert ours.max() <= BACKGROUND and int(theirs[30, 30]) == 80
+    assert (int(theirs[5, 5]), int(theirs[5, 25]), int(ours[5, 5])) in (
+        (COCO_NAMES.index('cat'), COCO_NAMES.index('car'), PERSON),
+        (COCO_NAMES.index('person'), COCO_NAMES.index('bus'), BACKGROUND))
+    assert int(ours[5, 25]) == AUTO
+    assert training.classes[0] == set(np.unique(theirs).tolist())
+
+
+def test_a_coco_file_that_is_none_is_refused(coco):
+    folder, _ = coco
+    path = folder / 'annotations' / 'instances_train2017.json'
+    path.write_text('{"images": []}')
+    with pytest.raises(DatasetError, match='no instances file'):
+        coco_folder(folder)
+    path.unlink()
+    with pytest.raises(DatasetError, match='0 images'):
+        coco_folder(folder)
+
+
+# --- The scene -----------------------------------------------------------------------------------
+
+def test_scenes_are_rendered_with_their_labels():
+    dataset = scene_dataset(['day', 'night'], range(3, 5), 2, (64, 48))
+    assert len(dataset) == 8
+    image, label = dataset[7]
+    assert image.shape == (48, 64, 3) and label.shape == (48, 64) and label.max() <= BACKGROUND
+    assert (dataset[7].image == image).all() and (dataset[0].image != image).any()

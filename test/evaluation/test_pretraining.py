@@ -1,0 +1,205 @@
+"""Pretraining a student."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from shadowtutor_ros.evaluation.datasets import COCO_CLASSES, Dataset, Sample
+from shadowtutor_ros.evaluation.pretraining import (
+    augment, CheckpointError, load_start, merge_head, MIN_CROP, Pretraining, PretrainSettings,
+    repeat_factors, validate)
+from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, IGNORE
+from shadowtutor_ros.models.student import Student, WeightsError
+
+SMALL = PretrainSettings(steps=6, batch_size=2, crop=64, seed=1)
+
+
+def discs(count=6, classes=(0, 2), background=BACKGROUND):
+    """Return images with a disc whose colour tells its class."""
+    random = np.random.default_rng(0)
+    samples = []
+    for number in range(count):
+        kind = classes[number % len(classes)]
+        image = random.integers(60, 90, (96, 128, 3), dtype=np.uint8)
+        label = np.full((96, 128), background, np.uint8)
+        centre = (int(random.integers(30, 98)), int(random.integers(30, 66)))
+        cv2.circle(label, centre, 24, kind, -1)
+        image[label == kind] = (220, 30, 30) if number % len(classes) else (30, 30, 220)
+        samples.append(Sample(image, label))
+    return Dataset('discs', samples.__getitem__, count, classes=[
+        {classes[number % len(classes)], background} for number in range(count)])
+
+
+def test_it_learns():
+    data = discs()
+    settings = PretrainSettings(steps=60, batch_size=2, crop=96, average=0.9)
+    pretraining = Pretraining([data], [1.0], settings)
+    untrained = validate(pretraining.result, data)
+    losses = [pretraining.train_step() for _ in range(60)]
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10])
+    assert validate(pretraining.result, data) > untrained + 0.3
+
+
+def test_interrupted_and_gone_on_with_is_the_same_as_not_interrupted(tmp_path):
+    def new():
+        return Pretraining([discs()], [1.0], SMALL)
+
+    whole, first = new(), new()
+    for _ in range(6):
+        whole.train_step()
+    for _ in range(3):
+        first.train_step()
+    first.best_miou, first.seconds = 0.25, 7.0
+    first.save(tmp_path / 'it.checkpoint')
+    second = new()
+    second.load(tmp_path / 'it.checkpoint')
+    assert (second.step, second.best_miou, second.seconds) == (3, 0.25, 7.0)
+    for _ in range(3):
+        second.train_step()
+    assert second.student.weights_checksum() == whole.student.weights_checksum()
+    assert second.result.weights_checksum() == whole.result.weights_checksum()
+    assert second.result.weights_checksum() != whole.student.weights_checksum()
+    assert [path.name for path in tmp_path.iterdir()] == ['it.checkpoint']
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    path = tmp_path / 'it.checkpoint'
+    pretraining = Pretraining([discs()], [1.0], SMALL)
+    pretraining.train_step()
+    pretraining.save(path)
+    with pytest.raises(CheckpointError, match='batch_size 2, not 3'):
+        Pretraining([discs()], [1.0], PretrainSettings(batch_size=3, crop=64, seed=1)).load(path)
+    with pytest.raises(CheckpointError, match='data'):
+        Pretraining([discs(4)], [1.0], SMALL).load(path)
+    path.write_bytes(b'garbage')
+    with pytest.raises(CheckpointError, match='cannot be read'):
+        pretraining.load(path)
+
+
+def test_a_training_can_be_made_longer_until_its_learning_rate_falls(tmp_path):
+    def new(steps):
+        return Pretraining(
+            [discs()], [1.0], PretrainSettings(steps=steps, batch_size=1, crop=64))
+
+    pretraining = new(10)
+    for _ in range(5):
+        pretraining.train_step()
+    pretraining.save(tmp_path / 'early')
+    for _ in range(4):
+        pretraining.train_step()
+    # Falling below the warm-up takes until close to the end.
+    for step in range(10):
+        assert new(10).settings.learning_rate_at(step) == new(20).settings.learning_rate_at(step)
+    longer = new(20)
+    longer.load(tmp_path / 'early')
+    assert longer.step == 5
+    milestones = PretrainSettings(steps=9, schedule='milestones', batch_size=1, crop=64)
+    other = Pretraining([discs()], [1.0], milestones)
+    for _ in range(4):
+        other.train_step()
+    other.save(tmp_path / 'late')
+    with pytest.raises(CheckpointError, match='4 steps into a training of 9'):
+        Pretraining([discs()], [1.0], PretrainSettings(
+            steps=30, schedule='milestones', batch_size=1, crop=64)).load(tmp_path / 'late')
+
+
+def test_learning_rates():
+    decay = PretrainSettings(steps=1000, learning_rate=2e-3)
+    rates = [decay.learning_rate_at(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(1e-5) and rates[199] == rates[699] == 2e-3
+    assert rates[850] == pytest.approx(1e-3) and 0 < rates[999] < 1e-5
+    paper = PretrainSettings(steps=30, learning_rate=1e-3, schedule='milestones')
+    assert [paper.learning_rate_at(step) for step in (0, 9, 10, 19, 20, 29)] == pytest.approx(
+        [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_images_of_thin_classes_are_drawn_more_often():
+    classes = [{0, 8}] * 96 + [{0, 3, 8}] * 4
+    factors = repeat_factors(classes, 0.16)
+    assert (factors[:96] == 1).all() and factors[96:] == pytest.approx(2.0)
+    assert (repeat_factors(classes, 0) == 1).all()
+
+
+def test_shares_are_kept():
+    def plain(value):
+        sample = Sample(np.full((70, 70, 3), value, np.uint8), np.zeros((70, 70), np.uint8))
+        return Dataset('plain', lambda index: sample, 3)
+
+    pretraining = Pretraining([plain(0), plain(255)], [0.8, 0.2], SMALL)
+    random = np.random.default_rng(0)
+    bright = [pretraining._draw(random).image.mean() > 127 for _ in range(300)]
+    assert 0.15 < np.mean(bright) < 0.25
+
+
+def test_augmented_label_stays_on_its_image():
+    random = np.random.default_rng(0)
+    settings = PretrainSettings(crop=100, scales=(0.5, 2.0))
+    seen = set()
+    for _ in range(50):
+        label = np.full((120, 160), BACKGROUND, np.uint8)
+        label[40:80, 60:130] = 0
+        label[:10] = IGNORE
+        image = np.full((120, 160, 3), 40, np.uint8)
+        image[label == 0] = 180
+        image, label = augment(Sample(image, label), settings, random)
+        assert image.shape[:2] == label.shape and MIN_CROP <= min(label.shape)
+        assert max(label.shape) <= 100 and set(np.unique(label)) <= {0, BACKGROUND, IGNORE}
+        assert image.dtype == np.uint8 and image.flags.c_contiguous
+        if (label == 0).any() and (label == BACKGROUND).any():
+            bright = image.mean(2) > (
+                image[label == 0].mean() + image[label == BACKGROUND].mean()) / 2
+            known = label != IGNORE
+            assert (bright == (label == 0))[known].mean() > 0.95
+        seen.add((label.shape, bool(label[:, 0].any())))
+    assert len(seen) > 10
+
+
+def test_small_images_are_enlarged():
+    sample = Sample(np.zeros((30, 40, 3), np.uint8), np.zeros((30, 40), np.uint8))
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        assert min(augment(sample, SMALL, random).label.shape) == MIN_CROP
+
+
+def test_a_head_of_coco_becomes_one_of_nine():
+    torch.manual_seed(0)
+    student = Student(COCO_CLASSES)
+    merged = merge_head(student)
+    image = torch.rand(1, 3, 64, 96) * 255
+    with torch.inference_mode():
+        theirs, ours = student(image)[0], merged(image)[0]
+    for index, name in enumerate(CLASS_NAMES):
+        row = {'auto': COCO_NAMES.index('car'), 'background': 80}.get(name)
+        row = COCO_NAMES.index(name) if row is None else row
+        assert torch.allclose(ours[index], theirs[row], atol=1e-4)
+    assert merge_head(merged) is merged
+    with pytest.raises(ValueError, match='17 classes'):
+        merge_head(Student(17))
+
+
+def test_training_on_cocos_own_classes_gives_a_student_of_nine(tmp_path):
+    pretraining = Pretraining([discs(classes=(0, 15), background=80)], [1.0], SMALL, COCO_CLASSES)
+    for _ in range(2):
+        assert np.isfinite(pretraining.train_step())
+    assert pretraining.student.num_classes == COCO_CLASSES
+    pretraining.result.save(tmp_path / 'nine.safetensors')
+    assert Student.load(tmp_path / 'nine.safetensors').num_classes == 9
+
+
+def test_weights_to_begin_with(tmp_path):
+    nine, coco, other = Student(), Student(COCO_CLASSES), Student(5)
+    paths = {}
+    for name, student in (('nine', nine), ('coco', coco), ('other', other)):
+        paths[name] = tmp_path / f'{name}.pth'
+        torch.save(student.state_dict(), paths[name])
+    assert load_start(paths['nine'], 9).weights_checksum() == nine.weights_checksum()
+    assert load_start(paths['coco'], 81).weights_checksum() == coco.weights_checksum()
+    assert load_start(paths['coco'], 9).weights_checksum() == (
+        merge_head(coco).weights_checksum())
+    with pytest.raises(WeightsError, match='have 9 classes, wanted 81'):
+        load_start(paths['nine'], 81)
+    with pytest.raises(WeightsError, match='have 5 classes, wanted 9 or 81'):
+        load_start(paths['other'], 9)
+    start = Pretraining([discs()], [1.0], SMALL, start=nine)
+    assert start.result.weights_checksum() == nine.weights_checksum()
