@@ -13,10 +13,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from shadowtutor_ros.algorithms.student_training import weighted_cross_entropy
 from shadowtutor_ros.evaluation.datasets import COCO_CLASSES, Dataset, Sample
-from shadowtutor_ros.labels import (
-    BACKGROUND, CLASS_NAMES, COCO_NAMES, NUM_CLASSES)
+from shadowtutor_ros.labels import CLASS_NAMES, COCO_NAMES, NUM_CLASSES
 from shadowtutor_ros.metrics import class_iou, confusion_matrix
-from shadowtutor_ros.models.inference import half_precision, InferenceEngine
+from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student, WeightsError
 
 #: How the learning rate goes: 'decay' keeps it to the last three tenths of the steps and then
@@ -102,15 +101,16 @@ def augment(sample: Sample, settings: PretrainSettings, random: np.random.Genera
     height, width = label.shape
     low, high = np.log(settings.scales)
     scale = max(np.exp(random.uniform(low, high)), MIN_CROP / min(height, width))
+    # Multiples of 8 are what the student's merged tail needs.
+    size = [min(settings.crop, round(side * scale)) // 8 * 8 for side in (height, width)]
     # What will be cut out, in pixels of the image as it is: less to resize.
-    size = [min(settings.crop, round(side * scale)) for side in (height, width)]
     span = [min(side, math.ceil(cut / scale)) for side, cut in zip((height, width), size)]
     top, left = (random.integers(side - part + 1) for side, part in zip((height, width), span))
     window = np.s_[top:top + span[0], left:left + span[1]]
     image = cv2.resize(
         image[window], size[::-1],
         interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    label = cv2.resize(label[window], size[::-1], interpolation=cv2.INTER_NEAREST)
+    label = cv2.resize(label[window], size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     if random.random() < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None].repeat(3, 2)
@@ -213,7 +213,6 @@ class Pretraining:
             factors = np.ones(len(dataset)) if dataset.classes is None else repeat_factors(
                 dataset.classes, settings.repeat_threshold)
             self._chances.append(factors / factors.sum())
-        self._dtype = half_precision(torch.device('cpu'))
 
     @property
     def result(self) -> Student:
@@ -237,25 +236,29 @@ class Pretraining:
         random = np.random.default_rng((settings.seed, self.step))
         for group in self._optimizer.param_groups:
             group['lr'] = settings.learning_rate_at(self.step)
-        background = BACKGROUND if self.student.num_classes == NUM_CLASSES else COCO_CLASSES - 1
-        self._optimizer.zero_grad()
-        total = 0.0
+        background = self.student.num_classes - 1
+        tail = self.student.merged_tail()
+        losses = []
         for _ in range(settings.batch_size):
             # One by one: on the robot and on a key frame too, an image is normalised by its own
             # statistics alone. Contiguous: PyTorch 2.13 and 2.15 crash on a CPU that trains the
             # front end in channels_last.
             image, label = (torch.from_numpy(array)[None] for array in self._draw(random))
-            label = label.long()
+            # At the size that the network computes, half; enlarging would take half of the time.
+            # Its pixels lie amid four of the label: one by chance, so that none is preferred.
+            top, left = random.integers(2, size=2)
+            label = label[:, top::2, left::2].long()
+            features = self.student.front(image.permute(0, 3, 1, 2).float().contiguous())
+            logits = self.student.half_size_logits(features, tuple(image.shape[1:3]), tail)
             weights = torch.where(label == background, 1.0, settings.object_weight)
-            with torch.autocast('cpu', self._dtype, enabled=self._dtype != torch.float32):
-                logits = self.student(image.permute(0, 3, 1, 2).float().contiguous())
-            loss = weighted_cross_entropy(logits.float(), label, weights) / settings.batch_size
-            loss.backward()
-            total += float(loss.detach())
+            losses.append(weighted_cross_entropy(logits, label, weights))
+        loss = torch.stack(losses).mean()
+        self._optimizer.zero_grad()
+        loss.backward()
         self._optimizer.step()
         self._average.update_parameters(self.student)
         self.step += 1
-        return total
+        return float(loss.detach())
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; a file that is there is replaced in one go."""
