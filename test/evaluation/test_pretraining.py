@@ -144,15 +144,16 @@ def test_augmented_label_stays_on_its_image():
         image[label == 0] = 180
         image, label = augment(Sample(image, label), settings, random)
         assert image.shape[:2] == label.shape and MIN_CROP <= min(label.shape)
-        assert max(label.shape) <= 100 and set(np.unique(label)) <= {0, BACKGROUND, IGNORE}
+        assert max(label.shape) <= 100 and not any(side % 8 for side in label.shape)
+        assert set(np.unique(label)) <= {0, BACKGROUND, IGNORE}
         assert image.dtype == np.uint8 and image.flags.c_contiguous
         if (label == 0).any() and (label == BACKGROUND).any():
             bright = image.mean(2) > (
                 image[label == 0].mean() + image[label == BACKGROUND].mean()) / 2
             known = label != IGNORE
             assert (bright == (label == 0))[known].mean() > 0.95
-        seen.add((label.shape, bool(label[:, 0].any())))
-    assert len(seen) > 10
+        seen.add(label.shape)
+    assert len(seen) > 4
 
 
 def test_small_images_are_enlarged():
