@@ -2,21 +2,21 @@
 
 from dataclasses import asdict, dataclass, replace
 import json
-import math
 import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from shadowtutor_ros.algorithms.student_training import weighted_cross_entropy
 from shadowtutor_ros.evaluation.datasets import COCO_CLASSES, Dataset, Sample
 from shadowtutor_ros.labels import CLASS_NAMES, COCO_NAMES, NUM_CLASSES
 from shadowtutor_ros.metrics import class_iou, confusion_matrix
-from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.models.student import Student, WeightsError
+from shadowtutor_ros.models.inference import half_precision, InferenceEngine
+from shadowtutor_ros.models.student import Block, Student, WeightsError
 
 #: How the learning rate goes: 'decay' keeps it to the last three tenths of the steps and then
 #: lowers it to nothing, so that a training can be made longer or shorter until then (Hägele et
@@ -27,8 +27,8 @@ SCHEDULES = ('decay', 'milestones')
 _WARM_UP = 200
 _DECAY = 0.3
 
-#: Shortest side of what is cut out of an image, in pixels: of less the innermost feature map has
-#: too few pixels to be normalised by.
+#: What is cut out of an image is at least this large, in pixels: of less the innermost feature
+#: map has too few pixels to be normalised by.
 MIN_CROP = 64
 
 
@@ -46,7 +46,7 @@ class PretrainSettings:
     :ivar learning_rate: at its peak.
     :ivar schedule: one of :data:`SCHEDULES`.
     :ivar object_weight: weight of the loss where there is an object, background has 1.
-    :ivar crop: longest side of what is cut out of an image, in pixels.
+    :ivar crop: side of the square that is cut out of an image, in pixels, a multiple of 8.
     :ivar scales: least and greatest factor that an image is resized by.
     :ivar repeat_threshold: images of classes that a smaller share of the images has are drawn
         more often (repeat factor sampling; Gupta et al., CVPR 2019); 0 draws all alike.
@@ -56,13 +56,13 @@ class PretrainSettings:
     :ivar validate_every: steps from one validation to the next.
     """
 
-    steps: int = 12000
-    batch_size: int = 4
-    learning_rate: float = 2e-3
+    steps: int = 9000
+    batch_size: int = 8
+    learning_rate: float = 3e-3
     schedule: str = 'decay'
     object_weight: float = 2.0
-    crop: int = 320
-    scales: tuple[float, float] = (0.35, 1.2)
+    crop: int = 256
+    scales: tuple[float, float] = (0.4, 1.3)
     repeat_threshold: float = 0.1
     average: float = 0.999
     seed: int = 0
@@ -96,21 +96,29 @@ def repeat_factors(classes: list[set[int]], threshold: float) -> np.ndarray:
 
 
 def augment(sample: Sample, settings: PretrainSettings, random: np.random.Generator) -> Sample:
-    """Resize, crop, flip and recolour an image by chance, and its label with it."""
+    """
+    Resize, crop, flip and recolour an image by chance, and its label with it.
+
+    :returns: a square of the size of the settings' crop.
+    """
     image, label = sample
-    height, width = label.shape
     low, high = np.log(settings.scales)
-    scale = max(np.exp(random.uniform(low, high)), MIN_CROP / min(height, width))
-    # Multiples of 8 are what the student's merged tail needs.
-    size = [min(settings.crop, round(side * scale)) // 8 * 8 for side in (height, width)]
-    # What will be cut out, in pixels of the image as it is: less to resize.
-    span = [min(side, math.ceil(cut / scale)) for side, cut in zip((height, width), size)]
-    top, left = (random.integers(side - part + 1) for side, part in zip((height, width), span))
-    window = np.s_[top:top + span[0], left:left + span[1]]
+    scale = np.exp(random.uniform(low, high))
+    # What will be seen, in pixels of the image as it is: less to resize. Where that is more than
+    # there is, the image is mirrored at its edges.
+    span = round(settings.crop / scale)
+    margins = []
+    for side in label.shape:
+        before = random.integers(max(0, span - side) + 1)
+        margins += [before, max(0, span - side - before)]
+    image, label = (cv2.copyMakeBorder(array, *map(int, margins), cv2.BORDER_REFLECT_101)
+                    for array in (image, label))
+    top, left = (random.integers(side - span + 1) for side in label.shape)
+    window = np.s_[top:top + span, left:left + span]
+    size = settings.crop, settings.crop
     image = cv2.resize(
-        image[window], size[::-1],
-        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    label = cv2.resize(label[window], size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        image[window], size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    label = cv2.resize(label[window], size, interpolation=cv2.INTER_NEAREST_EXACT)
     if random.random() < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None].repeat(3, 2)
@@ -121,6 +129,20 @@ def augment(sample: Sample, settings: PretrainSettings, random: np.random.Genera
     curve = 255 * np.linspace(0, 1, 256)[:, None] ** np.exp(random.uniform(-0.3, 0.3)) * gain
     curve = np.clip(curve + random.uniform(-15, 15), 0, 255).astype(np.uint8)
     return Sample(cv2.LUT(image, curve[None]), np.ascontiguousarray(label))
+
+
+def _normalised_one_by_one(student: Student) -> Student:
+    """
+    Let each image of a batch be normalised by its own statistics alone.
+
+    That is how a frame is on the robot, and a key frame in distillation: alone in its batch.
+    """
+    for module in student.modules():
+        if isinstance(module, Block):
+            norm = module.preact_path[0]
+            module.preact_path[0] = nn.InstanceNorm2d(norm.num_features, affine=True)
+            module.preact_path[0].load_state_dict(norm.state_dict())
+    return student
 
 
 def merge_head(student: Student) -> Student:
@@ -193,7 +215,7 @@ class Pretraining:
             self, training: list[Dataset], shares: list[float], settings: PretrainSettings,
             num_classes: int = NUM_CLASSES, start: Student | None = None):
         torch.manual_seed(settings.seed)
-        self.student = start or Student(num_classes)
+        self.student = _normalised_one_by_one(start or Student(num_classes))
         self.settings = settings
         self.step = 0
         self.best_miou = -1.0
@@ -208,6 +230,7 @@ class Pretraining:
         self._average = AveragedModel(
             self.student, multi_avg_fn=self._move_average, use_buffers=False)
         self._optimizer = torch.optim.Adam(self.student.parameters())
+        self._dtype = half_precision(torch.device('cpu'))
         self._chances = []
         for dataset in training:
             factors = np.ones(len(dataset)) if dataset.classes is None else repeat_factors(
@@ -217,7 +240,9 @@ class Pretraining:
     @property
     def result(self) -> Student:
         """The average of the weights so far, of this package's classes."""
-        return merge_head(self._average.module)
+        student = Student(self.student.num_classes)
+        student.assign(self._average.module.state_dict())
+        return merge_head(student).eval()
 
     def _move_average(
             self, averaged: list[torch.Tensor], current: list[torch.Tensor], count: int) -> None:
@@ -237,22 +262,19 @@ class Pretraining:
         for group in self._optimizer.param_groups:
             group['lr'] = settings.learning_rate_at(self.step)
         background = self.student.num_classes - 1
-        tail = self.student.merged_tail()
-        losses = []
-        for _ in range(settings.batch_size):
-            # One by one: on the robot and on a key frame too, an image is normalised by its own
-            # statistics alone. Contiguous: PyTorch 2.13 and 2.15 crash on a CPU that trains the
-            # front end in channels_last.
-            image, label = (torch.from_numpy(array)[None] for array in self._draw(random))
-            # At the size that the network computes, half; enlarging would take half of the time.
-            # Its pixels lie amid four of the label: one by chance, so that none is preferred.
-            top, left = random.integers(2, size=2)
-            label = label[:, top::2, left::2].long()
-            features = self.student.front(image.permute(0, 3, 1, 2).float().contiguous())
-            logits = self.student.half_size_logits(features, tuple(image.shape[1:3]), tail)
-            weights = torch.where(label == background, 1.0, settings.object_weight)
-            losses.append(weighted_cross_entropy(logits, label, weights))
-        loss = torch.stack(losses).mean()
+        samples = [self._draw(random) for _ in range(settings.batch_size)]
+        images, labels = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples))
+        # At the size that the network computes, half; enlarging would take half of the time. Its
+        # pixels lie amid four of the label: one by chance, so that none is preferred.
+        top, left = random.integers(2, size=2)
+        labels = labels[:, top::2, left::2].long()
+        with torch.autocast('cpu', self._dtype, enabled=self._dtype != torch.float32):
+            # Contiguous: PyTorch 2.13 and 2.15 crash on a CPU that trains the front end in
+            # channels_last.
+            features = self.student.front(images.permute(0, 3, 1, 2).float().contiguous())
+            logits = self.student.half_size_logits(features, (settings.crop, settings.crop))
+        weights = torch.where(labels == background, 1.0, settings.object_weight)
+        loss = weighted_cross_entropy(logits.float(), labels, weights)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
