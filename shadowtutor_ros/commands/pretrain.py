@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--object-weight', type=float, default=_DEFAULTS.object_weight, help='of objects in the '
         'loss; background has 1')
     how.add_argument(
-        '--crop', type=int, default=_DEFAULTS.crop, help='longest side of what the student sees')
+        '--crop', type=int, default=_DEFAULTS.crop,
+        help='side of the squares that the student sees, a multiple of 8')
     how.add_argument(
         '--start', type=Path, help='weights to begin with, of 9 or 81 classes')
     how.add_argument('--threads', type=int, default=0, help="of PyTorch; 0: PyTorch's choice")
@@ -193,6 +194,8 @@ def _settings(arguments: argparse.Namespace) -> PretrainSettings:
     for name, wanted in least.items():
         if getattr(arguments, name) < wanted:
             raise CommandError(f"--{name.replace('_', '-')} is {wanted} at least")
+    if arguments.crop % 8:
+        raise CommandError(f'--crop {arguments.crop} is not a multiple of 8')
     return PretrainSettings(**{
         name: getattr(arguments, name) for name in (
             'steps', 'batch_size', 'learning_rate', 'schedule', 'object_weight', 'crop', 'seed',

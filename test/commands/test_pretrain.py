@@ -125,6 +125,7 @@ def test_coco_with_all_its_classes(tmp_path, capfd):
     (['--out', 'student.pth'], ['.safetensors']),
     (['--steps', '0'], ['--steps']),
     (['--crop', '10'], ['--crop', '64']),
+    (['--crop', '100'], ['100', 'multiple of 8']),
     (['--shares', '1,2'], ['1 numbers']),
     (['--shares', '-1'], ['above 0']),
     (['--data', '/nowhere'], ['/nowhere', 'images/']),
