@@ -73,10 +73,6 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and write its results; returns the exit status."""
-    if arguments.video.startswith('/dev/'):
-        raise CommandError(
-            'the demo reads its frames twice, which a camera cannot: give a video file, a folder '
-            'of images or scene, or run ros2 launch shadowtutor_ros demo.launch.py')
     source = open_video(arguments)
     # Read here first, so that what is wrong with them is said at once.
     student = Student.load(arguments.student)
@@ -105,7 +101,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def open_video(arguments: argparse.Namespace) -> Source:
-    """Open the video, and fill in the arguments whose default depends on it."""
+    """
+    Open the video, and fill in the arguments whose default depends on it.
+
+    :raises CommandError: if it is a camera.
+    :raises SourceError: if it is missing or cannot be read.
+    """
+    if arguments.video.startswith('/dev/'):
+        raise CommandError(
+            'the frames are read twice, which a camera cannot: give a video file, a folder of '
+            'images or scene, or run ros2 launch shadowtutor_ros demo.launch.py')
     scene = arguments.video == 'scene'
     arguments.frames = arguments.frames or (_DEFAULT_FRAMES if scene else 0)
     arguments.teacher = arguments.teacher or ('scene' if scene else 'maskrcnn_resnet50_fpn')
@@ -140,6 +145,8 @@ def run_nodes(
         'student': {
             'weights': arguments.student, 'late_update': arguments.late_update,
             'status_period': 0.2, 'threads': threads,
+            # A computer that they all share may be slow; less than the camera's patience.
+            'update_timeout': 25.0,
             # Large images over best effort get lost even on one machine.
             'qos_overrides': {
                 f'{namespace}/image': reliable,

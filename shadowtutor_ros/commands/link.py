@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 import itertools
 import json
 from multiprocessing import get_context
+import os
 from pathlib import Path
 import signal
 from statistics import median
@@ -21,6 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from shadowtutor_ros.algorithms.analytic_model import Bounds
 from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.commands import CommandError, demo
 from shadowtutor_ros.evaluation.profile import Link, Profile
@@ -107,6 +109,9 @@ def measure(arguments: argparse.Namespace, workstation: str) -> dict:
     :raises CommandError: if a node fails, or nothing was measured.
     """
     source = demo.open_video(arguments)
+    # The workstation is on another host, as far as ROS can tell.
+    os.environ.pop('ROS_LOCALHOST_ONLY', None)
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'SUBNET'
     # Fast DDS would try shared memory, which namespaces of one machine share.
     recording = demo.run_nodes(arguments, source, Console(), (
         'ip', 'netns', 'exec', workstation, 'env', 'FASTDDS_BUILTIN_TRANSPORTS=UDPv4'))
@@ -188,10 +193,13 @@ def simulate(arguments: argparse.Namespace, bandwidth: float, measured: dict) ->
         'traffic_bit_per_s': 8 * sent / simulated.frames * fps,
         'key_frame_ratio': len(records) / simulated.frames,
         't_net_s': profile.costs.t_net,
-        'throughput_bounds_fps': [
-            simulated.throughput_bounds.lower, simulated.throughput_bounds.upper],
-        'traffic_bounds_bit_per_s': [
-            simulated.traffic_bounds.lower, simulated.traffic_bounds.upper]}
+        # None where the model has none: where updates were lost.
+        'throughput_bounds_fps': _as_list(simulated.throughput_bounds),
+        'traffic_bounds_bit_per_s': _as_list(simulated.traffic_bounds)}
+
+
+def _as_list(bounds: Bounds | None) -> list[float] | None:
+    return bounds and [bounds.lower, bounds.upper]
 
 
 # --- what a person reads -------------------------------------------------------------------------
@@ -238,7 +246,7 @@ def plot(results: list[dict], path: Path) -> None:
     for axis, (name, title, unit, scale), bounds in zip(
             axes, _COLUMNS, ('throughput_bounds_fps', None, 'traffic_bounds_bit_per_s')):
         top = max(result[kind][name] for result in results for kind in ('measured', 'simulated'))
-        if bounds:
+        if bounds and all(result['simulated'][bounds] for result in results):
             lower, upper = ([result['simulated'][bounds][side] / scale for result in results]
                             for side in (0, 1))
             top = max(top, scale * max(upper))
