@@ -1,7 +1,7 @@
 """The student node: segments every camera frame on the robot, tutored by a teacher node."""
 
 from collections import deque
-from dataclasses import asdict
+from dataclasses import asdict, fields
 import math
 from statistics import median
 import threading
@@ -126,8 +126,8 @@ class StudentNode(Node):
     # --- callbacks: they hand over and return ----------------------------------------------------
 
     def _apply(self, values: dict) -> None:
-        for name in ('min_stride', 'max_stride', 'late_update', 'update_timeout'):
-            setattr(self.settings, name, values[name])
+        for field in fields(self.settings):
+            setattr(self.settings, field.name, values[field.name])
         if self.client is not None:
             self.client.engine.width = values['inference.width']
 
