@@ -1,6 +1,5 @@
 """The teacher node: labels key frames on the workstation and trains the robots' students."""
 
-from dataclasses import fields
 import threading
 import time
 
@@ -99,8 +98,9 @@ class TeacherNode(Node):
         super().destroy_node()
 
     def _apply(self, values: dict) -> None:
-        for field in fields(self.settings):
-            setattr(self.settings, field.name, values[field.name])
+        # Not all settings are parameters: the seed is none.
+        for name in vars(self.settings).keys() & values.keys():
+            setattr(self.settings, name, values[name])
 
     def _on_key_frame(self, robot: Robot, message: KeyFrameMessage) -> None:
         with self._work:

@@ -23,8 +23,15 @@ from shadowtutor_ros.nodes.teacher_node import TeacherNode
 
 SIZE, FRAMES, SEED, LOOK = (192, 108), 100, 1, 'day'
 MIN_STRIDE = 8
-# Low enough to be reached, so that strides grow.
-THRESHOLD = 0.5
+# So low that it is reached, and strides grow.
+SERVER = {'threshold': 0.5}
+CLIENT = {'min_stride': MIN_STRIDE, 'late_update': 'wait', 'update_timeout': 1e9}
+
+# The defaults, and all that departs from the paper: image format, settings of client and server.
+CASES = {
+    'defaults': ('jpeg', {}, {}),
+    'everything': ('raw', {'drift': 0.2, 'still': 0.1, 'still_stride': 20}, {
+        'scope': 'decoder', 'replay': 1, 'encoding': 'int8', 'seen_classes': True})}
 
 
 class SlowNetwork(Node):
@@ -70,16 +77,14 @@ class SlowNetwork(Node):
                 self.publisher.publish(message)
 
 
-def played(ros, image_format, scope):
+def played(ros, image_format, client, server):
     """Play the clip through the nodes and return what the network between them saw."""
-    student = ros.start(
-        StudentNode, threads=1, late_update='wait', update_timeout=120.0, min_stride=MIN_STRIDE,
-        key_frame__format=image_format, **{
-            'qos_overrides__/image__subscription__reliability': 'reliable',
-            'qos_overrides__/segmentation/mask__publisher__depth': 100})
+    student = ros.start(StudentNode, threads=1, key_frame__format=image_format, **{
+        **CLIENT, **client, 'update_timeout': 120.0,
+        'qos_overrides__/image__subscription__reliability': 'reliable',
+        'qos_overrides__/segmentation/mask__publisher__depth': 100})
     teacher = ros.start(
-        TeacherNode, ['weight_updates:=trained'], threads=1, teacher='scene', scope=scope,
-        threshold=THRESHOLD)
+        TeacherNode, ['weight_updates:=trained'], threads=1, teacher='scene', **SERVER, **server)
     network = ros.add(SlowNetwork(ros.context))
     wait_for(lambda: student._key_frame.get_subscription_count() == 2
              and student.count_publishers('weight_updates')
@@ -94,13 +99,13 @@ def played(ros, image_format, scope):
     return network
 
 
-def simulated(image_format, scope):
+def simulated(image_format, client, server):
     """Return the masks and the run of the same clip on a virtual clock."""
     frames = list(open_source('scene', SIZE, FRAMES, SEED, LOOK))
     teacher = load_teacher('scene')
     method = Method(
-        scope, image_format=image_format, server=ServerSettings(threshold=THRESHOLD),
-        client=ClientSettings(min_stride=MIN_STRIDE, late_update='wait', update_timeout=1e9))
+        'partial', image_format=image_format, client=ClientSettings(**{**CLIENT, **client}),
+        server=ServerSettings(**SERVER, **server))
     # So slow that the client waits for every update.
     profile = replace(load_profile('paper'), t_ti=1000.0)
     masks = {}
@@ -109,10 +114,10 @@ def simulated(image_format, scope):
     return masks, run
 
 
-@pytest.mark.parametrize('image_format, scope', [('jpeg', 'partial'), ('raw', 'full')])
-def test_nodes_and_evaluator_give_the_same_key_frames_and_masks(ros, image_format, scope):
-    network = played(ros, image_format, scope)
-    masks, run = simulated(image_format, scope)
+@pytest.mark.parametrize('case', CASES)
+def test_nodes_and_evaluator_give_the_same_key_frames_and_masks(ros, case):
+    network = played(ros, *CASES[case])
+    masks, run = simulated(*CASES[case])
     assert [message.frame_index for message in network.key_frames] == [
         record.frame for record in run.key_frames]
     assert [index for index, mask in enumerate(network.masks)
