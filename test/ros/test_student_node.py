@@ -38,9 +38,9 @@ def answer(key_frame, student, **changes):
         'model_id': key_frame.model_id, 'base_version': key_frame.weights_version,
         'new_version': key_frame.weights_version + 1,
         'weights_checksum': student.weights_checksum(), 'scope': Scope.FULL,
-        'tensors': pack(student.tensors('full')), 'metric_before': 0.5, 'metric_after': 0.9,
-        'threshold': 0.8, 'steps': 3, 'max_updates': 8, 'teacher_seconds': 0.1,
-        'training_seconds': 0.2, **changes}
+        'tensors': pack(student.tensors('full')), 'classes': tuple(range(9)),
+        'metric_before': 0.5, 'metric_after': 0.9, 'threshold': 0.8, 'steps': 3, 'max_updates': 8,
+        'teacher_seconds': 0.1, 'training_seconds': 0.2, **changes}
     return update_to_message(Update(**fields), key_frame.header, 0.3)
 
 
@@ -148,7 +148,7 @@ def test_key_frame_carries_its_image_and_update_swaps_the_weights(ros, weights, 
 @pytest.mark.parametrize('fault', [
     {'session_id': 1}, {'key_frame_number': 9}, {'model_id': 'x'}, {'base_version': 5},
     {'weights_checksum': 0}, {'scope': 7}, {'scope': Scope.PARTIAL}, {'threshold': 2.0},
-    {'scope': Scope.NONE}, {'tensors': NO_TENSORS}])
+    {'scope': Scope.NONE}, {'tensors': NO_TENSORS}, {'classes': (9,)}])
 def test_a_wrong_update_is_counted_and_changes_nothing(ros, weights, frame, fault):
     node = start(ros, weights)
     masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
