@@ -23,7 +23,7 @@ class ServerSettings(TrainingSettings):
     :ivar encoding: of the weights, one of ``wire.encodings.ENCODINGS``.
     """
 
-    encoding: str = 'fp32'
+    encoding: str = 'int4'
 
 
 class Server:

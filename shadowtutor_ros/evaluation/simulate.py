@@ -44,8 +44,8 @@ class Method:
     update_delay: int | None = None
     client: ClientSettings = field(default_factory=ClientSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
-    image_format: str = 'jpeg'
-    quality: int = 90
+    image_format: str = 'webp'
+    quality: int = 60
     max_width: int = 0
 
     @property

@@ -87,22 +87,22 @@ STUDENT = (
         'update_timeout', _CLIENT.update_timeout, 'seconds after which an update counts as lost '
         "and late_update 'wait' goes on without it", (0.1, 600.0)),
     Parameter(
-        'stride_rate', _CLIENT.stride_rate, 'frames a second that strides are counted in, whatever '
-        'the rate of the camera; 0: the frames themselves', (0.0, 1000.0)),
+        'stride_rate', _CLIENT.stride_rate, 'frames a second that strides are counted in, '
+        'whatever the rate of the camera; 0: the frames themselves', (0.0, 1000.0)),
     Parameter(
-        'drift', _CLIENT.drift, 'how far the scene may drift from the last key frame, in the '
-        "student's features, before a frame becomes a key frame early; 0: never", (0.0, 10.0)),
+        'drift', _CLIENT.drift, 'how far the scene may drift from the last key frame, in '
+        "the student's features, before a frame becomes a key frame early; 0: never", (0.0, 10.0)),
     Parameter(
-        'still', _CLIENT.still, 'up to which drift a scene that the student has mastered is still, '
-        'so that its next key frame waits for still_stride; 0: never', (0.0, 10.0)),
+        'still', _CLIENT.still, 'up to which drift a scene that the student has mastered is '
+        'still, so that its next key frame waits for still_stride; 0: never', (0.0, 10.0)),
     Parameter(
         'still_stride', _CLIENT.still_stride, 'frames between the key frames of a still scene',
         (1, 1000000)),
     Parameter(
         'image_transport', 'raw', "'raw' subscribes to image, 'compressed' to image/compressed",
         choices=('raw', 'compressed'), read_only=True),
-    Parameter('key_frame.format', 'jpeg', 'how key frames are coded', choices=FORMATS),
-    Parameter('key_frame.quality', 90, 'quality of JPEG and WebP key frames', (1, 100)),
+    Parameter('key_frame.format', 'webp', 'how key frames are coded', choices=FORMATS),
+    Parameter('key_frame.quality', 60, 'quality of JPEG and WebP key frames', (1, 100)),
     Parameter(
         'key_frame.max_width', 0, 'wider key frames are reduced to this width, in pixels; 0: '
         'never', (0, 7680)),
@@ -144,8 +144,8 @@ TEACHER = (
         'object_weight', _SERVER.object_weight, 'weight of the loss in the boxes of objects; 1 '
         'elsewhere', (1.0, 100.0)),
     Parameter(
-        'encoding', _SERVER.encoding, "of the weights sent: 'fp32' and 'fp16' as they are; 'int8', "
-        "'int4' and 'sparse' (the largest tenth) as compressed differences",
+        'encoding', _SERVER.encoding, "of the weights sent: 'fp32' and 'fp16' as they are; "
+        "'int8', 'int4' and 'sparse' (the largest tenth) as compressed differences",
         choices=tuple(ENCODINGS)),
     Parameter(
         'teacher', 'maskrcnn_resnet50_fpn', 'a torchvision network, the path of an ONNX file, '
