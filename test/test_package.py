@@ -34,6 +34,7 @@ LIBRARIES = {
     'torch': ('torch', 'python3-pytorch-pip'),
     'torchvision': ('torchvision', 'python3-pytorch-pip'),
     'yaml': ('PyYAML', 'python3-yaml'),
+    'zstandard': ('zstandard', None),
 }
 
 

@@ -1,6 +1,7 @@
 """Results as plots: accuracy by video, a run over time, bandwidth against bounds, the trade."""
 
 from collections.abc import Callable
+from dataclasses import fields
 import math
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from shadowtutor_ros.algorithms.analytic_model import Bounds, Costs, throughput_bounds
+from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.evaluation.profile import Link
+from shadowtutor_ros.evaluation.simulate import analytic_strides
 from shadowtutor_ros.evaluation.tables import group, kbit_per_s, Run, Series
 
 # More lines than this in one plot cannot be told apart.
@@ -189,12 +192,15 @@ def bounds_over_bandwidth(runs: list[Run], megabits: float) -> Bounds:
         return Bounds(1 / (max(times) + profile['t_ti']), 1 / (min(times) + profile['t_ti']))
     if settings['late_update'] == 'continue':
         return Bounds(1 / profile['t_si'], 1 / profile['t_si'])
-    cheapest, dearest = (throughput_bounds(
+    names = [field.name for field in fields(ClientSettings)]
+    bounds = [throughput_bounds(
         # The bytes have no part in these bounds but for the time they take.
         Costs(profile['t_si'], t_sd, profile['t_ti'], t_net, s_net=1.0),
-        min_stride=settings['min_stride'], max_stride=settings['max_stride'],
-        max_updates=settings['max_updates']) for t_net in (min(times), max(times)))
-    return Bounds(dearest.lower, cheapest.upper)
+        **strides, max_updates=settings['max_updates'])
+        for t_net in (min(times), max(times))
+        for strides in analytic_strides(ClientSettings(
+            **{name: settings[name] for name in names if name in settings}))]
+    return Bounds(min(one.lower for one in bounds), max(one.upper for one in bounds))
 
 
 def _cycles(run: Run) -> list[dict[str, Any]]:

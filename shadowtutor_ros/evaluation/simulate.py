@@ -126,6 +126,20 @@ class Run:
         return 8 * sent / last.seconds if last and last.seconds else float('nan')
 
 
+def analytic_strides(settings: ClientSettings) -> list[dict[str, int]]:
+    """
+    Return the strides that the analytic model's bounds have to be taken over.
+
+    :param settings: key frames by drift may come sooner than MIN_STRIDE, those of a still scene
+        later than MAX_STRIDE.
+    """
+    low = {settings.min_stride, 1} if settings.drift else {settings.min_stride}
+    high = {settings.max_stride}
+    if settings.still:
+        high.add(max(settings.max_stride, settings.still_stride))
+    return [{'min_stride': least, 'max_stride': most} for least in low for most in high]
+
+
 class _CachedTeacher:
     """Answers for the frame at hand: with its known label, or by asking where it was changed."""
 
@@ -269,7 +283,8 @@ class Simulation:
     def _bound(self, run: Run) -> None:
         """Add the bounds of the analytic model, for the cheapest and the dearest whole cycle."""
         cycles = run.key_frames[:-1]
-        if not cycles:
+        if not cycles or self._method.client.stride_rate:
+            # The model counts strides in frames.
             return
         profile, link = self._profile, self._profile.link
         settings, strides = self._server.settings, self._method.client
@@ -277,10 +292,12 @@ class Simulation:
             profile.t_si, self._t_sd, profile.t_ti,
             link.time_up(record.bytes_up) + link.time_down(record.bytes_down),
             record.bytes_up + record.bytes_down) for record in cycles]
-        options = {'min_stride': strides.min_stride, 'max_stride': strides.max_stride,
-                   'max_updates': settings.max_updates}
-        throughput = [analytic_model.throughput_bounds(cost, **options) for cost in costs]
-        traffic = [analytic_model.traffic_bounds(cost, **options) for cost in costs]
+        options = [{**limits, 'max_updates': settings.max_updates}
+                   for limits in analytic_strides(strides)]
+        throughput = [analytic_model.throughput_bounds(cost, **option)
+                      for cost in costs for option in options]
+        traffic = [analytic_model.traffic_bounds(cost, **option)
+                   for cost in costs for option in options]
         run.throughput_bounds = Bounds(
             min(bounds.lower for bounds in throughput), max(bounds.upper for bounds in throughput))
         if strides.late_update == 'continue':

@@ -16,7 +16,9 @@ import torch
 
 @pytest.fixture
 def settings():
-    return ServerSettings(learning_rate=0.003)
+    return ServerSettings(
+        threshold=0.8, learning_rate=0.003, scope='partial', replay=0, seen_classes=False,
+        encoding='fp32')
 
 
 @pytest.fixture

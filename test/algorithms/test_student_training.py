@@ -18,6 +18,13 @@ NO_BOXES = np.zeros((0, 4), np.float32)
 SCOPES = ('partial', 'full')
 
 
+def papers_settings(**changes):
+    """Make the paper's settings, with some changes."""
+    return TrainingSettings(**{
+        'threshold': 0.8, 'learning_rate': 0.01, 'scope': 'partial', 'replay': 0,
+        'seen_classes': False, **changes})
+
+
 def weights_of(student):
     return {name: tensor.clone() for name, tensor in student.state_dict().items()}
 
@@ -56,7 +63,7 @@ def test_loss_equals_the_first_implementation(golden):
 def test_training_equals_the_first_implementation(golden, shared, first_student, scope):
     curve = json.loads(shared('golden/training.json').read_text())[scope]
     trainer = StudentTrainer(
-        Student.load(first_student), TrainingSettings(threshold=1.0, max_updates=4, scope=scope))
+        Student.load(first_student), papers_settings(threshold=1.0, max_updates=4, scope=scope))
     teaching = TeacherPrediction(golden['label'], golden['boxes_xyxy'])
     result = trainer(golden['image_bgr'], teaching)
     assert result.metric_before == pytest.approx(float(golden['miou']), abs=1e-3)
@@ -103,7 +110,7 @@ def test_no_step_above_the_threshold(student, pictures, teacher, scope):
     teaching = teacher(pictures[0])
     metric = metric_of(student, pictures[0], teaching.label)
     before = weights_of(student)
-    result = StudentTrainer(student, TrainingSettings(threshold=metric - 1e-6, scope=scope))(
+    result = StudentTrainer(student, papers_settings(threshold=metric - 1e-6, scope=scope))(
         pictures[0], teaching, pytest.fail)
     assert result.steps == 0 and not result.changed and result.losses == []
     assert result.metric_before == result.metric_after == pytest.approx(metric, abs=1e-9)
@@ -112,9 +119,9 @@ def test_no_step_above_the_threshold(student, pictures, teacher, scope):
 
 def test_a_metric_at_the_threshold_is_not_above_it(student, pictures, teacher):
     teaching = teacher(pictures[0])
-    metric = StudentTrainer(student, TrainingSettings(max_updates=0))(
+    metric = StudentTrainer(student, papers_settings(max_updates=0))(
         pictures[0], teaching).metric_before
-    trainer = StudentTrainer(student, TrainingSettings(threshold=metric, max_updates=1))
+    trainer = StudentTrainer(student, papers_settings(threshold=metric, max_updates=1))
     assert trainer(pictures[0], teaching).steps == 1
 
 
@@ -122,12 +129,12 @@ def test_a_metric_at_the_threshold_is_not_above_it(student, pictures, teacher):
 def test_stops_at_the_first_step_above_the_threshold(student, pictures, teacher, scope):
     teaching = teacher(pictures[0])
     all_steps = StudentTrainer(
-        copy.deepcopy(student), TrainingSettings(threshold=1.0, max_updates=12, scope=scope))(
+        copy.deepcopy(student), papers_settings(threshold=1.0, max_updates=12, scope=scope))(
             pictures[0], teaching).metrics
     threshold = sorted(all_steps)[len(all_steps) // 2]
     first = next(i for i, metric in enumerate(all_steps) if metric > threshold)
 
-    settings = TrainingSettings(threshold=threshold, max_updates=12, scope=scope)
+    settings = papers_settings(threshold=threshold, max_updates=12, scope=scope)
     result = StudentTrainer(student, settings)(pictures[0], teaching)
     assert result.steps == first + 1 == len(result.metrics) == len(result.losses)
     assert result.metrics[-1] == result.metric_after > threshold
@@ -139,7 +146,7 @@ def test_stops_at_the_first_step_above_the_threshold(student, pictures, teacher,
 def test_takes_max_updates_at_most(student, pictures, teacher, max_updates):
     calls = []
     before = weights_of(student)
-    result = StudentTrainer(student, TrainingSettings(threshold=1.0, max_updates=max_updates))(
+    result = StudentTrainer(student, papers_settings(threshold=1.0, max_updates=max_updates))(
         pictures[0], teacher(pictures[0]), lambda: calls.append(1))
     assert result.steps == len(calls) == len(result.metrics) == max_updates
     if not max_updates:
@@ -148,7 +155,7 @@ def test_takes_max_updates_at_most(student, pictures, teacher, max_updates):
 
 @pytest.mark.parametrize('scope', SCOPES)
 def test_keeps_the_best_weights(student, pictures, teacher, scope):
-    settings = TrainingSettings(threshold=1.0, max_updates=4, scope=scope)
+    settings = papers_settings(threshold=1.0, max_updates=4, scope=scope)
     earlier = 0
     for picture in pictures:
         trained, teaching = copy.deepcopy(student), teacher(picture)
@@ -162,7 +169,7 @@ def test_keeps_the_best_weights(student, pictures, teacher, scope):
 
 @pytest.mark.parametrize('scope', SCOPES)
 def test_keeps_the_untrained_weights_where_they_are_best(student, pictures, teacher, scope):
-    settings = TrainingSettings(scope=scope)
+    settings = papers_settings(scope=scope)
     trainer = StudentTrainer(student, settings)
     for _ in range(4):
         trainer(pictures[0], teacher(pictures[0]))
@@ -177,9 +184,9 @@ def test_keeps_the_untrained_weights_where_they_are_best(student, pictures, teac
 @pytest.mark.parametrize('scope', SCOPES)
 def test_training_that_failed_leaves_no_trace_in_the_optimizer(student, pictures, teacher, scope):
     for _ in range(4):
-        StudentTrainer(student, TrainingSettings(scope=scope))(pictures[0], teacher(pictures[0]))
+        StudentTrainer(student, papers_settings(scope=scope))(pictures[0], teacher(pictures[0]))
     other = copy.deepcopy(student)
-    settings = TrainingSettings(threshold=1.0, learning_rate=1.0, scope=scope)
+    settings = papers_settings(threshold=1.0, learning_rate=1.0, scope=scope)
     trainer = StudentTrainer(student, settings)
     assert not trainer(pictures[0], teacher(pictures[0])).changed, 'no proof'
     settings.learning_rate = 0.003
@@ -231,7 +238,7 @@ def test_equals_a_naive_implementation_over_many_key_frames(student, pictures, t
     trained = naive.tensors(scope)
     for name, parameter in naive.named_parameters():
         parameter.requires_grad_(name in trained)
-    settings = TrainingSettings(
+    settings = papers_settings(
         threshold=0.6, max_updates=4, learning_rate=0.003, scope=scope)
     optimizer = torch.optim.Adam(trained.values(), lr=settings.learning_rate)
     trainer = StudentTrainer(student, settings)
@@ -252,7 +259,7 @@ def test_equals_a_naive_implementation_over_many_key_frames(student, pictures, t
 @pytest.mark.parametrize('scope', SCOPES)
 def test_changes_the_tensors_of_its_scope_alone(student, pictures, teacher, scope):
     before = weights_of(student)
-    result = StudentTrainer(student, TrainingSettings(scope=scope))(
+    result = StudentTrainer(student, papers_settings(scope=scope))(
         pictures[0], teacher(pictures[0]))
     assert result.changed
     assert changed_tensors(student, before) == set(student.tensors(scope))
@@ -268,7 +275,7 @@ def test_ignored_pixels_teach_nothing(pictures, teacher, student):
         under = np.where(label == IGNORE, wrong, label).astype(np.uint8)
         visible = np.where(label == IGNORE, IGNORE, under).astype(np.uint8)
         copied = copy.deepcopy(student)
-        result = StudentTrainer(copied, TrainingSettings())(
+        result = StudentTrainer(copied, papers_settings())(
             pictures[0], TeacherPrediction(visible, teaching.boxes))
         trained.append(copied.weights_checksum())
         assert result.changed and np.isfinite(result.losses).all()
@@ -279,7 +286,7 @@ def test_ignored_pixels_teach_nothing(pictures, teacher, student):
 
 def test_no_step_where_no_pixel_counts(student, pictures):
     nothing = TeacherPrediction(np.full((64, 96), IGNORE, np.uint8), NO_BOXES)
-    assert StudentTrainer(student, TrainingSettings())(pictures[0], nothing).steps == 0
+    assert StudentTrainer(student, papers_settings())(pictures[0], nothing).steps == 0
 
 
 @pytest.mark.parametrize('label', [
@@ -288,7 +295,7 @@ def test_no_step_where_no_pixel_counts(student, pictures):
 def test_refuses_a_label_that_does_not_fit(student, pictures, label):
     before = weights_of(student)
     with pytest.raises(ValueError):
-        StudentTrainer(student, TrainingSettings())(
+        StudentTrainer(student, papers_settings())(
             pictures[0], TeacherPrediction(label, NO_BOXES))
     assert changed_tensors(student, before) == set()
 
@@ -296,7 +303,7 @@ def test_refuses_a_label_that_does_not_fit(student, pictures, label):
 # --- settings changed at run time ---------------------------------------------------------------
 
 def test_a_new_learning_rate_takes_effect(student, pictures, teacher):
-    settings = TrainingSettings(threshold=1.0, max_updates=1)
+    settings = papers_settings(threshold=1.0, max_updates=1)
     trainer = StudentTrainer(student, settings)
 
     def largest_change():
@@ -311,7 +318,7 @@ def test_a_new_learning_rate_takes_effect(student, pictures, teacher):
 
 
 def test_a_new_scope_takes_effect(student, pictures, teacher):
-    settings = TrainingSettings(threshold=1.0, learning_rate=0.003)
+    settings = papers_settings(threshold=1.0, learning_rate=0.003)
     trainer = StudentTrainer(student, settings)
     back = set(student.tensors('partial'))
     for scope in ('partial', 'full', 'partial'):
@@ -323,7 +330,7 @@ def test_a_new_scope_takes_effect(student, pictures, teacher):
 
 
 def test_new_limits_take_effect(student, pictures, teacher):
-    settings = TrainingSettings(threshold=1.0, max_updates=2)
+    settings = papers_settings(threshold=1.0, max_updates=2)
     trainer = StudentTrainer(student, settings)
     assert trainer(pictures[0], teacher(pictures[0])).steps == 2
     settings.max_updates = 3
@@ -333,7 +340,7 @@ def test_new_limits_take_effect(student, pictures, teacher):
 
 
 def test_forgets_the_optimizers_state(student, pictures, teacher):
-    settings = TrainingSettings(threshold=1.0, max_updates=2)
+    settings = papers_settings(threshold=1.0, max_updates=2)
     fresh = copy.deepcopy(student)
     trainer = StudentTrainer(student, settings)
     trainer(pictures[0], teacher(pictures[0]))
@@ -345,7 +352,7 @@ def test_forgets_the_optimizers_state(student, pictures, teacher):
 
 
 def test_frames_may_be_views_and_of_any_size(student, pictures, teacher):
-    trainer = StudentTrainer(student, TrainingSettings(max_updates=1))
+    trainer = StudentTrainer(student, papers_settings(max_updates=1))
     for frame in (pictures[0][:, ::-1], pictures[1][:49, :77], pictures[2]):
         assert trainer(frame, teacher(np.ascontiguousarray(frame))).metric_before >= 0
 
@@ -354,7 +361,7 @@ def test_frames_may_be_views_and_of_any_size(student, pictures, teacher):
 
 def test_replay_trains_on_earlier_key_frames_too(student, pictures, teacher):
     def loss_on_the_first(replay):
-        settings = TrainingSettings(
+        settings = papers_settings(
             threshold=0.999, learning_rate=0.003, replay=replay, scope='decoder')
         trainer = StudentTrainer(copy.deepcopy(student), settings)
         for picture in pictures[:4]:
@@ -367,7 +374,7 @@ def test_replay_trains_on_earlier_key_frames_too(student, pictures, teacher):
 
 def test_the_draws_follow_the_seed(student, pictures, teacher):
     def metrics(seed):
-        trainer = StudentTrainer(copy.deepcopy(student), TrainingSettings(
+        trainer = StudentTrainer(copy.deepcopy(student), papers_settings(
             threshold=0.999, learning_rate=0.003, replay=1, seed=seed))
         return [trainer(picture, teacher(picture)).metrics for picture in pictures[:4]]
 
@@ -375,7 +382,7 @@ def test_the_draws_follow_the_seed(student, pictures, teacher):
 
 
 def test_the_memory_is_bounded(student, pictures, teacher):
-    trainer = StudentTrainer(student, TrainingSettings(
+    trainer = StudentTrainer(student, papers_settings(
         max_updates=0, replay=2, replay_memory=3, seen_classes=True))
     dog = TeacherPrediction(np.full((64, 96), 4, np.uint8), NO_BOXES)
     trainer(pictures[0], dog)
@@ -387,7 +394,7 @@ def test_the_memory_is_bounded(student, pictures, teacher):
 
 
 def test_the_metric_is_of_a_choice_from_seen_classes(student, pictures, teacher):
-    settings = TrainingSettings(max_updates=0)
+    settings = papers_settings(max_updates=0)
     free = StudentTrainer(copy.deepcopy(student), settings)
     bound = StudentTrainer(copy.deepcopy(student), replace(settings, seen_classes=True))
     result = bound(pictures[0], teacher(pictures[0]))
@@ -402,6 +409,6 @@ def test_the_metric_is_of_a_choice_from_seen_classes(student, pictures, teacher)
 @pytest.mark.parametrize('scope', ['decoder', 'dec1', 'enc3,dec2,out_conv3'])
 def test_any_blocks_can_be_trained(student, pictures, teacher, scope):
     before = weights_of(student)
-    StudentTrainer(student, TrainingSettings(threshold=0.999, scope=scope, replay=1))(
+    StudentTrainer(student, papers_settings(threshold=0.999, scope=scope, replay=1))(
         pictures[0], teacher(pictures[0]))
     assert changed_tensors(student, before) == set(student.tensors(scope))

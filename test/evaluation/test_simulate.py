@@ -103,7 +103,9 @@ def test_throughput_and_traffic_lie_within_the_bounds(
 @pytest.mark.parametrize('client, server', [
     ({'min_stride': 1, 'max_stride': 4}, {'max_updates': 0}),
     ({'min_stride': 3, 'max_stride': 3}, {'threshold': 0.99}),
-    ({'min_stride': 2, 'max_stride': 16}, {'threshold': 0.1, 'encoding': 'fp16'})])
+    ({'min_stride': 2, 'max_stride': 16}, {'threshold': 0.1, 'encoding': 'fp16'}),
+    ({'min_stride': 4, 'max_stride': 8, 'drift': 0.01}, {}),
+    ({'min_stride': 2, 'max_stride': 3, 'still': 9.0, 'still_stride': 12}, {'threshold': 0.01})])
 def test_bounds_hold_for_other_settings(clip, student, client, server):
     check_bounds(simulate(
         clip, student, profile=with_link(bandwidth_up=3e6, bandwidth_down=3e6),
@@ -113,7 +115,8 @@ def test_bounds_hold_for_other_settings(clip, student, client, server):
 
 @pytest.mark.parametrize('options', [
     {'name': 'wild'}, {'name': 'naive'}, {'update_delay': 8},
-    {'profile': with_link(loss=0.9)}, {'client': ClientSettings(min_stride=64)}])
+    {'profile': with_link(loss=0.9)}, {'client': ClientSettings(min_stride=64)},
+    {'client': ClientSettings(stride_rate=5.0)}])
 def test_there_are_no_bounds_where_the_model_says_nothing(clip, student, options):
     run = simulate(clip, student, **options)
     assert run.throughput_bounds is None and run.traffic_bounds is None
