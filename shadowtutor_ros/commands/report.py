@@ -103,7 +103,8 @@ def write_report(
 
 def _means(series: list[Series], rate: float) -> Table:
     """Make a table that fits a terminal; tables.md says more."""
-    table = Table('', title='means over the videos', box=SIMPLE)
+    table = Table(title='means over the videos', box=SIMPLE)
+    table.add_column(no_wrap=True)
     for name in ('videos', 'mIoU', 'present', 'key frames', 'bytes/frame', 'kbit/s'):
         table.add_column(name, justify='right')
     for one in series:
