@@ -65,6 +65,20 @@ def _read(blob: bytes, offset: int, dtype: str, count: int) -> tuple[np.ndarray,
     return np.frombuffer(blob, dtype, count, offset), end
 
 
+def _to_steps(difference: np.ndarray, size: float, most: int) -> tuple[bytes, np.ndarray]:
+    """Round differences to at most so many steps of a size: the bytes of the size, int8 steps."""
+    # Of a size that is not finite, which is what weights gone astray have, nothing is made here:
+    # the update is refused where it is decoded.
+    size = np.float32(size)
+    steps = difference / size if 0 < size < np.inf else np.zeros_like(difference)
+    return size.astype('<f4').tobytes(), np.clip(np.rint(steps), -most, most).astype(np.int8)
+
+
+def _add_steps(base: np.ndarray, steps: np.ndarray, size: np.ndarray) -> np.ndarray:
+    with np.errstate(all='ignore'):  # what is not finite is refused by who reads it
+        return base + steps.astype(np.float32) * size.astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Absolute:
     """
@@ -94,20 +108,9 @@ class Absolute:
 
 
 @dataclass(frozen=True)
-class Quantized:
-    """
-    Differences, each a whole number of steps; the step is the tensor's own.
+class Int8:
+    """Differences, each a whole number of steps in a byte; the step is the tensor's own."""
 
-    One byte a value whatever the number of levels: the compression behind it brings few levels
-    down to their entropy, below what packed bits would take.
-
-    :ivar levels: of each sign.
-    :ivar reach: the largest difference that is told apart, in root mean squares of the tensor's
-        differences; larger ones are cut, and are left for later updates.
-    """
-
-    levels: int
-    reach: float
     compressed = True
 
     def least(self, count: int) -> int:
@@ -118,23 +121,55 @@ class Quantized:
 
     def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
         """See :class:`Encoding`."""
-        return [self._encode(array - own) for array, own in zip(values, base)]
-
-    def _encode(self, difference: np.ndarray) -> bytes:
-        largest = np.abs(difference).max(initial=0)
-        limit = min(largest, self.reach * np.sqrt(np.mean(difference ** 2))) if largest else 0
-        step = np.float32(limit / self.levels)
-        # A tensor that did not change, or has gone astray; the latter is refused when decoded.
-        steps = difference / step if step > 0 and np.isfinite(step) else np.zeros_like(difference)
-        steps = np.clip(np.rint(steps), -self.levels, self.levels).astype(np.int8)
-        return np.array(step, '<f4').tobytes() + steps.tobytes()
+        coded = []
+        for difference in map(np.subtract, values, base):
+            step, steps = _to_steps(difference, np.abs(difference).max(initial=0) / 127, 127)
+            coded.append(step + steps.tobytes())
+        return coded
 
     def decode(self, blob: bytes, offset: int, base: np.ndarray) -> tuple[np.ndarray, int]:
         """See :class:`Encoding`."""
         step, offset = _read(blob, offset, '<f4', 1)
         steps, offset = _read(blob, offset, 'i1', base.size)
-        with np.errstate(all='ignore'):  # what is not finite is refused by who reads it
-            return base + steps.astype(np.float32) * step.astype(np.float32), offset
+        return _add_steps(base, steps, step), offset
+
+
+@dataclass(frozen=True)
+class Int4:
+    """
+    Differences, each −7 to 7 steps, two to a byte; the step is the tensor's own.
+
+    Most are 0, which the compression behind it brings down to about a bit a value. What is lost is
+    made good by later updates, since both sides go on from what was sent.
+
+    :ivar step: in root mean squares of a tensor's differences.
+    """
+
+    step: float
+    compressed = True
+
+    def least(self, count: int) -> int:
+        """See :class:`Encoding`."""
+        return 4 + (count + 1) // 2
+
+    most = least
+
+    def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
+        """See :class:`Encoding`."""
+        coded = []
+        for difference in map(np.subtract, values, base):
+            size = self.step * np.sqrt(np.mean(difference ** 2)) if difference.size else 0
+            step, steps = _to_steps(difference, size, 7)
+            pairs = np.resize(np.append(steps, 0), (steps.size + 1) // 2 * 2).reshape(-1, 2) + 8
+            coded.append(step + (16 * pairs[:, 0] + pairs[:, 1]).astype(np.uint8).tobytes())
+        return coded
+
+    def decode(self, blob: bytes, offset: int, base: np.ndarray) -> tuple[np.ndarray, int]:
+        """See :class:`Encoding`."""
+        step, offset = _read(blob, offset, '<f4', 1)
+        pairs, offset = _read(blob, offset, 'u1', (base.size + 1) // 2)
+        steps = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1)[:base.size]
+        return _add_steps(base, steps.astype(np.int8) - 8, step), offset
 
 
 @dataclass(frozen=True)
@@ -172,10 +207,8 @@ class Sparse:
         # Values that went astray are chosen too, and refused where they are decoded.
         chosen = ~(np.abs(difference) < least) & (difference != 0)
         sent = difference[chosen]
-        step = np.float32(np.abs(sent).max(initial=0) / 127)
-        steps = sent / step if step > 0 and np.isfinite(step) else np.zeros_like(sent)
-        return (np.array(step, '<f4').tobytes() + np.packbits(chosen).tobytes()
-                + np.rint(steps).astype(np.int8).tobytes())
+        step, steps = _to_steps(sent, np.abs(sent).max(initial=0) / 127, 127)
+        return step + np.packbits(chosen).tobytes() + steps.tobytes()
 
     def decode(self, blob: bytes, offset: int, base: np.ndarray) -> tuple[np.ndarray, int]:
         """See :class:`Encoding`."""
@@ -184,8 +217,7 @@ class Sparse:
         chosen = np.unpackbits(bits, count=base.size).astype(bool)
         steps, offset = _read(blob, offset, 'i1', int(chosen.sum()))
         values = base.copy()
-        with np.errstate(all='ignore'):
-            values[chosen] += steps.astype(np.float32) * step.astype(np.float32)
+        values[chosen] = _add_steps(values[chosen], steps, step)
         return values, offset
 
 
@@ -193,8 +225,8 @@ class Sparse:
 ENCODINGS: dict[str, Encoding] = {
     'fp32': Absolute('<f4'),
     'fp16': Absolute('<f2'),
-    'int8': Quantized(127, np.inf),
-    'int4': Quantized(7, 4.0),
+    'int8': Int8(),
+    'int4': Int4(2.0),
     'sparse': Sparse(0.1),
 }
 

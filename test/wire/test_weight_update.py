@@ -238,7 +238,7 @@ def test_mutated_tensors_are_rejected_or_fit(tensors, encoding):
 
 # --- differences --------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('encoding, part', [('int8', 0.02), ('int4', 0.2)])
+@pytest.mark.parametrize('encoding, part', [('int8', 0.005), ('int4', 1.0)])
 def test_differences_are_rounded_to_steps(tensors, encoding, part):
     new = moved(tensors)
     unpacked = unpack(pack(new, encoding, tensors), tensors)
