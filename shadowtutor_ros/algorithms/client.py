@@ -42,8 +42,8 @@ class ClientSettings:
     late_update: str = 'continue'
     update_timeout: float = 10.0
     stride_rate: float = 0.0
-    drift: float = 0.0
-    still: float = 0.0
+    drift: float = 0.45
+    still: float = 0.08
     still_stride: int = 512
 
 

@@ -42,7 +42,7 @@ class TrainingSettings:
     """
 
     threshold: float = 0.9
-    max_updates: int = 8
+    max_updates: int = 12
     learning_rate: float = 0.003
     object_weight: float = 5.0
     scope: str = 'decoder'

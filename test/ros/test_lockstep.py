@@ -29,9 +29,9 @@ CLIENT = {'min_stride': MIN_STRIDE, 'late_update': 'wait', 'update_timeout': 1e9
 
 # The defaults, and all that departs from the paper: image format, settings of client and server.
 CASES = {
-    'defaults': ('jpeg', {}, {}),
+    'defaults': ('webp', {}, {}),
     'everything': ('raw', {'drift': 0.15, 'still': 0.1, 'still_stride': 20}, {
-        'scope': 'decoder', 'replay': 1, 'encoding': 'int8', 'seen_classes': True})}
+        'learning_rate': 0.01, 'scope': 'full', 'replay': 2, 'encoding': 'int8'})}
 
 
 class SlowNetwork(Node):

@@ -43,7 +43,7 @@ def test_answers_a_key_frame(ros, weights, frame):
     assert message.total_seconds >= message.teacher_seconds + message.training_seconds
     update = update_from_message(message)
     assert update.scope == Scope.PARTIAL
-    tensors = unpack(update.tensors, student.tensors('partial'))
+    tensors = unpack(update.tensors, student.tensors())
     assert student.weights_checksum(tensors) == update.weights_checksum
 
 
