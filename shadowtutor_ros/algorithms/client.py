@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from shadowtutor_ros.algorithms.drift import SceneDrift
-from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MIN_STRIDE, next_stride
+from shadowtutor_ros.algorithms.striding import MAX_STRIDE, next_stride
 from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.wire.key_frame import KeyFrame
@@ -22,10 +22,10 @@ LATE_UPDATE = ('continue', 'wait')
 @dataclass
 class ClientSettings:
     """
-    How the client strides; the strides are the paper's defaults.
+    How the client strides; docs/evaluation.md shows what the defaults give.
 
-    :ivar min_stride: MIN_STRIDE, in frames, at least 1.
-    :ivar max_stride: MAX_STRIDE, in frames, at least ``min_stride``.
+    :ivar min_stride: MIN_STRIDE, in frames, at least 1; 8 in the paper.
+    :ivar max_stride: MAX_STRIDE, in frames, at least ``min_stride``; 64 in the paper.
     :ivar late_update: one of :data:`LATE_UPDATE`.
     :ivar update_timeout: seconds after which a key frame's update counts as lost.
     :ivar stride_rate: frames a second that strides are counted in, whatever the camera's rate; 0
@@ -37,7 +37,7 @@ class ClientSettings:
     :ivar still_stride: frames between the key frames of a still scene.
     """
 
-    min_stride: int = MIN_STRIDE
+    min_stride: int = 10
     max_stride: int = MAX_STRIDE
     late_update: str = 'continue'
     update_timeout: float = 10.0

@@ -45,7 +45,7 @@ class Method:
     client: ClientSettings = field(default_factory=ClientSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     image_format: str = 'webp'
-    quality: int = 60
+    quality: int = 50
     max_width: int = 0
 
     @property

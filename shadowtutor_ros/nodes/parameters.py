@@ -102,7 +102,7 @@ STUDENT = (
         'image_transport', 'raw', "'raw' subscribes to image, 'compressed' to image/compressed",
         choices=('raw', 'compressed'), read_only=True),
     Parameter('key_frame.format', 'webp', 'how key frames are coded', choices=FORMATS),
-    Parameter('key_frame.quality', 60, 'quality of JPEG and WebP key frames', (1, 100)),
+    Parameter('key_frame.quality', 50, 'quality of JPEG and WebP key frames', (1, 100)),
     Parameter(
         'key_frame.max_width', 0, 'wider key frames are reduced to this width, in pixels; 0: '
         'never', (0, 7680)),

@@ -18,7 +18,8 @@ class Robot:
     """A client with what it did, in order: frames, key frames; a frame takes a second."""
 
     def __init__(self, student, **settings):
-        self.settings = ClientSettings(**{'update_timeout': 100.0, **settings})
+        self.settings = ClientSettings(**{
+            'update_timeout': 100.0, 'min_stride': 8, 'drift': 0.0, 'still': 0.0, **settings})
         self.events = []
         self.key_frames = []
         self.engine = InferenceEngine(student)
