@@ -17,8 +17,8 @@ import torch
 @pytest.fixture
 def settings():
     return ServerSettings(
-        threshold=0.8, learning_rate=0.003, scope='partial', replay=0, seen_classes=False,
-        encoding='fp32')
+        threshold=0.8, max_updates=8, learning_rate=0.003, scope='partial', replay=0,
+        seen_classes=False, encoding='fp32')
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ class Robot:
         self._key_frames = []
         self.engine = InferenceEngine(student)
         self.client = Client(
-            self.engine, self._key_frames.append, ClientSettings(1, 1, update_timeout=0.5))
+            self.engine, self._key_frames.append,
+            ClientSettings(1, 1, update_timeout=0.5, drift=0.0, still=0.0))
         self._now = 0.0
 
     def ask(self, server, frame):

@@ -21,7 +21,7 @@ SCOPES = ('partial', 'full')
 def papers_settings(**changes):
     """Make the paper's settings, with some changes."""
     return TrainingSettings(**{
-        'threshold': 0.8, 'learning_rate': 0.01, 'scope': 'partial', 'replay': 0,
+        'threshold': 0.8, 'max_updates': 8, 'learning_rate': 0.01, 'scope': 'partial', 'replay': 0,
         'seen_classes': False, **changes})
 
 
