@@ -184,7 +184,8 @@ def _measure_node(
                 probe.statuses.clear()
                 latencies += probe.lock_step(min(left, _CHUNK), tick)
                 probe.wait_for_status()
-                in_node += [status.latency_seconds for status in probe.statuses]
+                in_node += [
+                    status.latency_seconds - status.t_si for status in probe.statuses]
                 inference += [status.t_si for status in probe.statuses]
                 bare_times += bare()
             after = _resident_mib(nodes.pid('student'))
@@ -194,13 +195,12 @@ def _measure_node(
         except TimeoutError as error:
             nodes.check('student')
             raise CommandError(f'the student node: {error}') from None
-    overhead = float(np.nanmedian(in_node) - np.nanmedian(inference))
     return {
         'threads': threads, 'frames': arguments.frames, 'bare_ms': alone * 1e3,
         'inference_in_node_ms': float(np.nanmedian(inference)) * 1e3,
         'end_to_end_ms': statistics.median(latencies) * 1e3,
         'end_to_end_overhead_ms': (statistics.median(latencies) - alone) * 1e3,
-        'overhead_in_node_ms': overhead * 1e3,
+        'overhead_in_node_ms': float(np.nanmedian(in_node)) * 1e3,
         'rate': rate, 'share_of_bare_rate': rate * statistics.median(bare_around),
         'resident_mib_before': before, 'resident_mib_after': after,
         **measure_assignment(frames[0])}
