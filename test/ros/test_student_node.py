@@ -142,7 +142,7 @@ def test_key_frame_carries_its_image_and_update_swaps_the_weights(ros, weights, 
     play(images, masks, [frame], sec=8)
     assert np.array_equal(
         np.frombuffer(masks[-1].data, np.uint8).reshape(64, 96), InferenceEngine(tutored)(frame))
-    assert node.client.weights_version == 1 and node.client.stride == 16
+    assert node.client.weights_version == 1 and node.client.stride == 20
 
 
 @pytest.mark.parametrize('fault', [
@@ -274,7 +274,7 @@ def test_parameters_answer_while_frames_are_inferred(ros, weights, frame):
     begin = time.monotonic()
     future = client.call_async(GetParameters.Request(names=['min_stride']))
     wait_for(future.done)
-    assert future.result().values[0].integer_value == 8
+    assert future.result().values[0].integer_value == 10
     assert time.monotonic() - begin < 2.0
     assert node.client.counters.frames == 0
 
