@@ -41,7 +41,7 @@ PARTS = ('inference', 'training', 'key_frames', 'updates', 'node')
 _FRAMES, _APART = 8, 10
 
 #: Seconds for a node to start on a slow machine, and that images are streamed to it at most.
-_START_TIMEOUT, _STREAM = 60.0, 10.0
+_START_TIMEOUT, _STREAM = 600.0, 10.0
 
 #: Frames that a node is sent before those that count, and between two looks at bare inference.
 _NODE_WARM_UP, _CHUNK = 20, 100

@@ -18,8 +18,8 @@ from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.nodes.images import to_bytes, to_message
 from shadowtutor_ros.nodes.running import qos
 
-#: Seconds after which an image or its mask counts as lost.
-PATIENCE = 10.0
+#: Seconds after which an image, its mask or the next status counts as lost.
+PATIENCE = 60.0
 
 
 class Probe:
