@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.models.inference import keep_freed_memory
 from shadowtutor_ros.models.student import blocks_of, ENCODER, Features, Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
@@ -138,6 +139,7 @@ class StudentTrainer:
     """
 
     def __init__(self, student: Student, settings: TrainingSettings):
+        keep_freed_memory()
         self.student = student
         self.settings = settings
         self.forget()
