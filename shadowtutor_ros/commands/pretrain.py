@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 import json
+import math
 from pathlib import Path
 import signal
 import time
@@ -24,6 +25,9 @@ from shadowtutor_ros.evaluation.scenes import LOOKS
 from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.models.inference import use_threads
 from shadowtutor_ros.models.student import MIN_SIDE
+
+#: Seconds from one checkpoint to the next, at most (and a step).
+CHECKPOINT_PERIOD = 60.0
 
 _DEFAULTS = PretrainSettings()
 
@@ -141,6 +145,7 @@ def _train(
     """Train to the end or until interrupted; writes the best student and checkpoints."""
     settings = pretraining.settings
     begin = time.monotonic() - pretraining.seconds
+    saved = time.monotonic()
     with Progress(
             TextColumn('training'), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn('{task.fields[state]}'), console=console) as progress:
@@ -172,7 +177,10 @@ def _train(
             if (pretraining.step % settings.validate_every == 0
                     or pretraining.step == settings.steps):
                 keep_the_best()
+                saved = -math.inf
+            if time.monotonic() > saved + CHECKPOINT_PERIOD:
                 pretraining.save(checkpoint)
+                saved = time.monotonic()
     if interrupted:
         pretraining.save(checkpoint)
 
