@@ -14,6 +14,7 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import (
     BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn)
+import safetensors
 
 from shadowtutor_ros import __version__
 from shadowtutor_ros.commands import CommandError
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     recipe = {
         'command': 'shadowtutor pretrain', 'version': __version__, **asdict(settings),
-        'classes': arguments.classes, 'start': arguments.start.name if arguments.start else '',
+        'classes': arguments.classes, 'start': _origin(arguments.start),
         'data': [{'name': dataset.name, 'share': share, 'images': len(dataset),
                   'licences': dataset.licences} for dataset, share in zip(training, shares)]}
     if 'scene' in arguments.data:
@@ -120,6 +121,17 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(
         f'wrote {out}: validation mIoU {pretraining.best_miou:.3f}', highlight=False)
     return 0
+
+
+def _origin(start: Path | None) -> dict | None:
+    """Say where the weights to begin with are from: their file's name and own recipe."""
+    if start is None:
+        return None
+    recipe = None
+    if start.suffix == '.safetensors':
+        with safetensors.safe_open(start, 'pt') as file:
+            recipe = (file.metadata() or {}).get('recipe')
+    return {'file': start.name, 'recipe': json.loads(recipe) if recipe else None}
 
 
 @contextmanager

@@ -98,7 +98,11 @@ def test_a_head_of_81_classes_is_written_as_one_of_nine(tmp_path, capfd):
     assert main(['pretrain', *SMALL, '--start', str(tmp_path / 'coco.pth'), '--steps', '0',
                  '--out', str(out)]) == 0
     assert Student.load(out).num_classes == 9
-    assert recipe(out)['start'] == 'coco.pth'
+    assert recipe(out)['start'] == {'file': 'coco.pth', 'recipe': None}
+    again = tmp_path / 'again.safetensors'
+    assert main(['pretrain', *SMALL, '--start', str(out), '--steps', '1',
+                 '--out', str(again)]) == 0
+    assert recipe(again)['start'] == {'file': 'nine.safetensors', 'recipe': recipe(out)}
 
 
 def test_coco_with_all_its_classes(tmp_path, capfd):
