@@ -1,9 +1,10 @@
 """Algorithm 2 of the paper: key-frame striding."""
 
-#: The paper's defaults.
+#: The paper's defaults, that of Algorithm 1 with them.
 THRESHOLD = 0.8
 MIN_STRIDE = 8
 MAX_STRIDE = 64
+MAX_UPDATES = 8
 
 
 def next_stride(

@@ -18,8 +18,7 @@ from rich.table import Table
 
 from shadowtutor_ros.algorithms.analytic_model import (
     network_times, recommended_min_stride, throughput_bounds, traffic_bounds, waits)
-from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MIN_STRIDE
-from shadowtutor_ros.algorithms.student_training import TrainingSettings
+from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MAX_UPDATES, MIN_STRIDE
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.evaluation.profile import Link, load_profile, Profile
 
@@ -30,7 +29,7 @@ _SETTINGS = {
     'min_stride': 'frames from a key frame to the next', 'max_stride': 'the same, at most',
     'max_updates': 'training steps a key frame, at most'}
 _DEFAULTS = {'min_stride': MIN_STRIDE, 'max_stride': MAX_STRIDE,
-             'max_updates': TrainingSettings().max_updates}
+             'max_updates': MAX_UPDATES}
 
 _STATUS_TOPIC = '/student/status'
 _MEGA = 1e6

@@ -27,7 +27,8 @@ def test_what_is_measured_is_there_and_in_proportion(sample, tmp_path):
         time.sleep(0.2)
         return TeacherPrediction(sample.label, sample.boxes)
 
-    method = Method('partial', server=ServerSettings(encoding='fp16'), image_format='raw')
+    method = Method('partial', image_format='raw', server=ServerSettings(
+        encoding='fp16', scope='partial'))
     profile = measure_profile(Student.load(''), slow_teacher, sample.image, method, LINK)
     assert 0 < profile.t_si < profile.t_sd < profile.t_sd_full < 5
     assert profile.t_ti >= 0.2 and profile.link == LINK

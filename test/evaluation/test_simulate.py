@@ -37,8 +37,13 @@ def student():
     return Student().eval()
 
 
+def papers_client(**changes):
+    """Make a client that strides as the paper's does."""
+    return ClientSettings(**{'min_stride': 8, 'drift': 0.0, 'still': 0.0, **changes})
+
+
 def simulate(clip, student, name='partial', profile=PAPER, on_frame=None, teacher=None, **options):
-    options = {'client': ClientSettings(late_update='wait', update_timeout=1e9),
+    options = {'client': papers_client(late_update='wait', update_timeout=1e9),
                'server': ServerSettings(max_updates=2), 'image_format': 'raw', **options}
     frames, labels = clip
     simulation = Simulation(Method(name, **options), student, profile, teacher)
@@ -97,7 +102,7 @@ def test_throughput_and_traffic_lie_within_the_bounds(
     check_bounds(simulate(
         clip, student, method,
         with_link(bandwidth_up=up * 1e6, bandwidth_down=down * 1e6, latency=0.05),
-        client=ClientSettings(late_update=late_update, update_timeout=1e9)))
+        client=papers_client(late_update=late_update, update_timeout=1e9)))
 
 
 @pytest.mark.parametrize('client, server', [
@@ -109,14 +114,14 @@ def test_throughput_and_traffic_lie_within_the_bounds(
 def test_bounds_hold_for_other_settings(clip, student, client, server):
     check_bounds(simulate(
         clip, student, profile=with_link(bandwidth_up=3e6, bandwidth_down=3e6),
-        client=ClientSettings(late_update='wait', update_timeout=1e9, **client),
+        client=papers_client(late_update='wait', update_timeout=1e9, **client),
         server=ServerSettings(**{'max_updates': 2, **server})))
 
 
 @pytest.mark.parametrize('options', [
     {'name': 'wild'}, {'name': 'naive'}, {'update_delay': 8},
-    {'profile': with_link(loss=0.9)}, {'client': ClientSettings(min_stride=64)},
-    {'client': ClientSettings(stride_rate=5.0)}])
+    {'profile': with_link(loss=0.9)}, {'client': papers_client(min_stride=64)},
+    {'client': papers_client(stride_rate=5.0)}])
 def test_there_are_no_bounds_where_the_model_says_nothing(clip, student, options):
     run = simulate(clip, student, **options)
     assert run.throughput_bounds is None and run.traffic_bounds is None
@@ -130,7 +135,7 @@ def test_an_update_that_is_later_than_min_stride_is_not_waited_for_in_frames(cli
 
 def test_a_slow_robot_does_not_give_up_an_update_of_fixed_delay(clip, student):
     slow = replace(PAPER, t_si=100.0)
-    client = ClientSettings(update_timeout=10.0)
+    client = papers_client(update_timeout=10.0)
     run = simulate(clip, student, profile=slow, update_delay=8, client=client)
     assert run.key_frames[0].next_stride is not None
 
@@ -147,7 +152,7 @@ def test_full_training_may_take_a_time_of_its_own(clip, student):
 
 def test_a_client_that_goes_on_is_not_slowed_by_the_network(clip, student):
     slow = with_link(bandwidth_up=1e4, bandwidth_down=1e4)
-    run = simulate(clip, student, profile=slow, client=ClientSettings(update_timeout=1e9))
+    run = simulate(clip, student, profile=slow, client=papers_client(update_timeout=1e9))
     assert run.seconds == pytest.approx(FRAMES * PAPER.t_si)
     waiting = simulate(clip, student, profile=slow)
     assert waiting.seconds > run.seconds
@@ -156,11 +161,11 @@ def test_a_client_that_goes_on_is_not_slowed_by_the_network(clip, student):
 def test_lost_messages_are_survived(clip, student):
     run = simulate(
         clip, student, profile=with_link(loss=0.5),
-        client=ClientSettings(late_update='continue', update_timeout=0.5))
+        client=papers_client(late_update='continue', update_timeout=0.5))
     lost = [record.lost for record in run.key_frames]
     assert any(lost) and not all(lost)
     simulation = Simulation(
-        Method('partial', client=ClientSettings(update_timeout=0.5)), student,
+        Method('partial', client=papers_client(update_timeout=0.5)), student,
         with_link(loss=1.0))
     simulation.run(*clip)
     assert simulation.client.counters.updates_applied == 0
