@@ -8,21 +8,18 @@ import time
 from typing import Callable, Sequence
 
 import numpy as np
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.nodes.images import to_bytes, to_message
-from shadowtutor_ros.nodes.running import qos
+from shadowtutor_ros.nodes.running import Observer, qos
 
 #: Seconds after which an image, its mask or the next status counts as lost.
 PATIENCE = 60.0
 
 
-class Probe:
+class Probe(Observer):
     """
     Stands in for a camera, from ``with`` to its end.
 
@@ -33,38 +30,18 @@ class Probe:
     """
 
     def __init__(self, namespace: str, frames: Sequence[np.ndarray]):
+        super().__init__('probe', namespace)
         self.statuses: deque[TutorStatus] = deque(maxlen=10_000)
         self._messages = [to_message(frame, 'bgr8', Header()) for frame in frames]
         self._sent = 0
         self._mask_came = threading.Condition()
         self._masks: list[tuple[int, float]] = []
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context, args=[])
-        self._node = Node('probe', namespace=namespace, context=self._context)
         self._image = self._node.create_publisher(Image, 'image', qos())
         profile = qos()
         profile.depth = 100
         self._node.create_subscription(Image, 'segmentation/mask', self._on_mask, profile)
         self._node.create_subscription(
             TutorStatus, 'student/status', lambda status: self.statuses.append(status), profile)
-        self._thread = threading.Thread(target=self._spin, name='probe', daemon=True)
-
-    def __enter__(self) -> 'Probe':
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        rclpy.shutdown(context=self._context)
-        self._thread.join()
-        self._node.destroy_node()
-
-    def _spin(self) -> None:
-        executor = SingleThreadedExecutor(context=self._context)
-        executor.add_node(self._node)
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
 
     @property
     def ready(self) -> bool:
@@ -132,9 +109,9 @@ class Probe:
                 break
             self._publish(message)
         with self._mask_came:
+            if not self._mask_came.wait_for(lambda: len(self._masks) > 1, PATIENCE):
+                raise TimeoutError(f'no masks came for {duration + PATIENCE:.0f} s')
             arrivals = [arrival for _, arrival in self._masks]
-        if len(arrivals) < 2:
-            raise TimeoutError(f'no masks came for {duration:.0f} s')
         return (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])
 
 

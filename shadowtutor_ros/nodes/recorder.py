@@ -1,20 +1,16 @@
 """Records what a student and its teacher say to each other, for the demo."""
 
-import threading
 import time
 
 import cv2
 import numpy as np
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
-from shadowtutor_ros.nodes.running import qos
+from shadowtutor_ros.nodes.running import Observer, qos
 
 
-class RecorderThread:
+class RecorderThread(Observer):
     """
     Listens in a thread of its own, from ``with`` to its end.
 
@@ -30,6 +26,7 @@ class RecorderThread:
     """
 
     def __init__(self, namespace: str, rate: float, updates: bool = True):
+        super().__init__('recorder', namespace)
         self.masks: dict[int, np.ndarray] = {}
         self.times: dict[int, float] = {}
         self.key_frames: dict[int, int] = {}
@@ -38,9 +35,6 @@ class RecorderThread:
         self._rate = rate
         self._first_stamp: float | None = None
         self._indices: dict[int, int] = {}
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context, args=[])
-        self._node = Node('recorder', namespace=namespace, context=self._context)
         # Nothing may be missed here, so keep more than the newest.
         profile = qos()
         profile.depth = 100
@@ -50,24 +44,6 @@ class RecorderThread:
                 (TutorStatus, 'student/status', self._on_status),
                 *([(WeightUpdate, 'weight_updates', self._on_update)] if updates else [])):
             self._node.create_subscription(kind, topic, callback, profile)
-        self._thread = threading.Thread(target=self._spin, name='recorder', daemon=True)
-
-    def __enter__(self) -> 'RecorderThread':
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        rclpy.shutdown(context=self._context)
-        self._thread.join()
-        self._node.destroy_node()
-
-    def _spin(self) -> None:
-        executor = SingleThreadedExecutor(context=self._context)
-        executor.add_node(self._node)
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
 
     @property
     def ready(self) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 import shutil
 import signal
 import sys
+import threading
 from typing import Callable
 
 import rclpy
@@ -14,13 +15,44 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-
 #: Bytes of shared memory to be free at least: each process takes 32 MiB of it.
 _SHARED_MEMORY = 2 ** 28
 
 
 class Finished(Exception):
     """Raised in a callback by a node that has done all that it had to do."""
+
+
+class Observer:
+    """
+    A node in a context of its own, which a thread spins from ``with`` to its end.
+
+    :param name: of the node and of the thread.
+    :param namespace: of the node.
+    """
+
+    def __init__(self, name: str, namespace: str):
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, args=[])
+        self._node = Node(name, namespace=namespace, context=self._context)
+        self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
+
+    def __enter__(self) -> 'Observer':
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        rclpy.shutdown(context=self._context)
+        self._thread.join()
+        self._node.destroy_node()
+
+    def _spin(self) -> None:
+        executor = SingleThreadedExecutor(context=self._context)
+        executor.add_node(self._node)
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
 
 
 def qos(reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE, **policies) -> QoSProfile:
