@@ -126,12 +126,13 @@ class Client:
         if is_key_frame:
             self._send_key_frame(frame, now)
         mask = self.engine(frame)
-        if may_send and not is_key_frame and self._has_drifted():
+        before = self._drift.distance
+        self._drift.update(self.engine.last_enc3, is_reference=is_key_frame)
+        if may_send and not is_key_frame and self._has_drifted(before):
             # Known only now that its features are; its own mask is out of reach anyway.
             self._send_key_frame(frame, now)
             self._frames_since_early = 0
-            is_key_frame = True
-        self._drift.update(self.engine.last_enc3, is_reference=is_key_frame)
+            self._drift.update(self.engine.last_enc3, is_reference=True)
         self._frames_since_early += 1
         self.frames_since_key_frame += 1
         self.counters.frames += 1
@@ -205,17 +206,16 @@ class Client:
         return (update is not None and not self._unanswered
                 and update.metric_after > update.threshold)
 
-    def _has_drifted(self) -> bool:
+    def _has_drifted(self, before: float) -> bool:
         """
         Tell whether the scene has drifted too far from the last key frame to wait for the next.
 
         Once is a flash, twice in a row is another scene. Early key frames are MIN_STRIDE apart.
+
+        :param before: the distance of the frame before.
         """
         limit = self.settings.drift
-        if not limit:
-            return False
-        before = self._drift.distance
-        return (min(before, self._drift.update(self.engine.last_enc3, is_reference=False)) > limit
+        return (0 < limit < min(before, self._drift.distance)
                 and self._frames_since_early >= self.settings.min_stride)
 
     def _send_key_frame(self, frame: np.ndarray, now: float) -> None:
