@@ -39,6 +39,9 @@ class TrainingSettings:
         1280×720 takes 6 MB: its features (5.1 MB) and its label; else 3.7 MB, frame and label.
     :ivar seen_classes: whether the student may choose from those classes alone that the teacher
         saw in the key frames remembered. The paper's chooses from all.
+    :ivar plain: whether to compute layer by layer, as the first implementation does: to the same
+        bits, several times slower. Training on hard frames is chaotic, so that what is rounded
+        differently ends elsewhere.
     :ivar seed: of the draws.
     """
 
@@ -50,6 +53,7 @@ class TrainingSettings:
     replay: int = 1
     replay_memory: int = 16
     seen_classes: bool = True
+    plain: bool = False
     seed: int = 0
 
 
@@ -146,24 +150,25 @@ class StudentTrainer:
 
     def forget(self) -> None:
         """Forget the optimizer's state and all key frames, after the weights were set anew."""
-        self._scope: str | None = None
+        self._trained: tuple[str, bool] | None = None
         self._optimizer: torch.optim.Adam | None = None
         self._memory: list[_Sample] = []
         self._random = np.random.default_rng(self.settings.seed)
 
     def _prepare(self) -> None:
         """Make the optimizer for the scope in force; a new scope starts anew."""
-        if self._scope != self.settings.scope:
+        scope, plain = self.settings.scope, self.settings.plain
+        if self._trained != (scope, plain):
             self.forget()
-            trained = self.student.tensors(self.settings.scope)
+            trained = self.student.tensors(scope)
             for name, parameter in self.student.named_parameters():
                 parameter.requires_grad_(name in trained)
             self._optimizer = torch.optim.Adam(list(trained.values()))
-            self._scope = self.settings.scope
-            self._encoder_is_frozen = not set(blocks_of(self._scope)) & set(ENCODER)
+            self._trained = scope, plain
+            self._keeps_features = not plain and not set(blocks_of(scope)) & set(ENCODER)
             # PyTorch 2.13 and 2.15 crashed on a CPU when they trained the encoder in the faster
             # channels_last.
-            self.student.to(memory_format=torch.channels_last if self._encoder_is_frozen
+            self.student.to(memory_format=torch.channels_last if self._keeps_features
                             else torch.contiguous_format)
         for group in self._optimizer.param_groups:
             group['lr'] = self.settings.learning_rate
@@ -173,7 +178,7 @@ class StudentTrainer:
         # PyTorch warns of arrays that are read-only, as those over messages may be.
         x = torch.from_numpy(np.require(frame, requirements=('C', 'W'))).to(device)
         x = x.permute(2, 0, 1)[None]
-        if self._encoder_is_frozen:
+        if self._keeps_features:
             with torch.no_grad():
                 x = self.student.front(x.float())
         classes = frozenset(np.unique(teaching.label).tolist()) - {IGNORE}
@@ -191,10 +196,11 @@ class StudentTrainer:
         # bfloat16 has the range of float32, so that the loss needs no scaling.
         mixed = device.type == 'cuda' and torch.cuda.is_bf16_supported()
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            if self._encoder_is_frozen:
+            if self._keeps_features:
                 logits = self.student.back(sample.x, sample.size)
             else:
-                logits = self.student(sample.x.float().contiguous())
+                forward = self.student.plain_logits if self.settings.plain else self.student
+                logits = forward(sample.x.float().contiguous())
         return logits.float()
 
     def _loss(self, sample: _Sample, logits: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,7 @@ PAPER_SETTINGS = {
     'replay': 0,
     'replay_memory': 16,
     'seen_classes': False,
+    'plain': True,
     'seed': 0,
     'encoding': 'fp32',
     'key_frame.format': 'raw',

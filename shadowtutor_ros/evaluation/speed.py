@@ -7,6 +7,7 @@ in one process, and medians are given, since machines are shared and change thei
 """
 
 import copy
+from dataclasses import replace
 from itertools import cycle, islice
 import os
 from pathlib import Path
@@ -17,11 +18,8 @@ from typing import Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from shadowtutor_ros.algorithms.student_training import (
-    loss_weights, StudentTrainer, TrainingSettings, weighted_cross_entropy)
-from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
 from shadowtutor_ros.models.inference import InferenceEngine, PRECISIONS
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
@@ -52,26 +50,6 @@ def describe_machine() -> dict[str, str | int]:
         'load': round(os.getloadavg()[0], 1)}
 
 
-def plain_logits(student: Student, x: torch.Tensor) -> torch.Tensor:
-    """
-    Compute logits as the first implementation does.
-
-    :param x: N×3×H×W float, BGR, 0 to 255.
-    :returns: N×num_classes×H×W.
-    """
-    def enlarge(y: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-        return F.interpolate(y, size=tuple(size), mode='bilinear', align_corners=False)
-
-    y = student.in_conv2(student.in_conv1(x - student.pixel_mean))
-    enc1 = student.enc1(y)
-    enc2 = student.enc2(enc1)
-    y = student.dec1(student.enc3(enc2))
-    y = student.dec2(torch.cat([enlarge(y, enc2.shape[2:]), enc2], 1))
-    y = student.dec3(torch.cat([enlarge(y, enc1.shape[2:]), enc1], 1))
-    y = student.out_conv2(student.out_conv1(enlarge(y, [(side + 1) // 2 for side in x.shape[2:]])))
-    return student.out_conv3(enlarge(y, x.shape[2:]))
-
-
 def _to_batch(frame: np.ndarray, device: str) -> torch.Tensor:
     return torch.from_numpy(frame.copy()).to(device).permute(2, 0, 1)[None].float().contiguous()
 
@@ -92,7 +70,7 @@ def measure_inference(
 
     @torch.inference_mode()
     def plain(frame: np.ndarray) -> np.ndarray:
-        return plain_logits(network, _to_batch(frame, device))[0].argmax(0).cpu().numpy()
+        return network.plain_logits(_to_batch(frame, device))[0].argmax(0).cpu().numpy()
 
     ways = {'plain': plain, **{
         precision: InferenceEngine(student, precision, device) for precision in PRECISIONS}}
@@ -129,11 +107,12 @@ def measure_training(
     times: dict[str, list[float]] = {'plain': [], 'own': []}
     for _ in range(rounds):
         losses = {}
-        for name, train in (('plain', _train_plainly), ('own', _train)):
+        for name in times:
             trained = copy.deepcopy(student).to(device)
+            trainer = StudentTrainer(trained, replace(settings, plain=name == 'plain'))
             ticks: list[float] = []
-            losses[name] = train(
-                trained, frame, teaching, settings, lambda: ticks.append(time.perf_counter()))
+            result = trainer(frame, teaching, lambda: ticks.append(time.perf_counter()))
+            losses[name] = result.losses
             times[name] += np.diff(ticks).tolist()
         tick()
     plain, own = (statistics.median(times[name]) for name in ('plain', 'own'))
@@ -142,38 +121,6 @@ def measure_training(
         'steps': len(losses['own']),
         'largest_loss_difference': float(np.abs(np.subtract(*losses.values())).max()),
     }, trained.tensors(settings.scope)
-
-
-def _train(
-        student: Student, frame: np.ndarray, teaching: TeacherPrediction,
-        settings: TrainingSettings, on_step: Tick) -> list[float]:
-    return StudentTrainer(student, settings)(frame, teaching, on_step).losses
-
-
-def _train_plainly(
-        student: Student, frame: np.ndarray, teaching: TeacherPrediction,
-        settings: TrainingSettings, on_step: Tick) -> list[float]:
-    trained = student.tensors(settings.scope)
-    for name, parameter in student.named_parameters():
-        parameter.requires_grad_(name in trained)
-    optimizer = torch.optim.Adam(list(trained.values()), settings.learning_rate)
-    device = student.pixel_mean.device
-    x = _to_batch(frame, device)
-    label = torch.from_numpy(teaching.label).to(device)
-    weights = torch.from_numpy(
-        loss_weights(teaching.boxes, frame.shape[:2], settings.object_weight)).to(device)[None]
-    losses = []
-    logits = plain_logits(student, x)
-    for _ in range(settings.max_updates):
-        loss = weighted_cross_entropy(logits, label.long()[None], weights)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        logits = plain_logits(student, x)
-        mean_iou(logits.detach()[0].argmax(0), label, student.num_classes)
-        losses.append(float(loss.detach()))
-        on_step()
-    return losses
 
 
 def measure_key_frames(

@@ -198,6 +198,20 @@ class Student(nn.Module):
         """
         return self.back(self.front(x), tuple(x.shape[2:]))
 
+    def plain_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Compute logits layer by layer as the first implementation does, to the same bits.
+
+        :param x: as for :meth:`forward`.
+        :returns: likewise; the two differ by rounding.
+        """
+        enc1, enc2, enc3 = self.front(x)
+        y = self.dec2(torch.cat([_resize(self.dec1(enc3), enc2.shape[2:]), enc2], dim=1))
+        y = self.dec3(torch.cat([_resize(y, enc1.shape[2:]), enc1], dim=1))
+        half = (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2
+        y = self.out_conv2(self.out_conv1(_resize(y, half)))
+        return self.out_conv3(_resize(y, tuple(x.shape[2:])))
+
     def tensors(self, scope: str = 'full') -> dict[str, torch.Tensor]:
         """
         Return the tensors of a scope by name; they are the parameters themselves, not copies.

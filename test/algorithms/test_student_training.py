@@ -59,11 +59,12 @@ def test_loss_equals_the_first_implementation(golden):
     assert float(loss) == pytest.approx(float(golden['loss']), rel=1e-3)
 
 
+@pytest.mark.parametrize('plain', [True, False])
 @pytest.mark.parametrize('scope', SCOPES)
-def test_training_equals_the_first_implementation(golden, shared, first_student, scope):
+def test_training_equals_the_first_implementation(golden, shared, first_student, scope, plain):
     curve = json.loads(shared('golden/training.json').read_text())[scope]
-    trainer = StudentTrainer(
-        Student.load(first_student), papers_settings(threshold=1.0, max_updates=4, scope=scope))
+    trainer = StudentTrainer(Student.load(first_student), papers_settings(
+        threshold=1.0, max_updates=4, scope=scope, plain=plain))
     teaching = TeacherPrediction(golden['label'], golden['boxes_xyxy'])
     result = trainer(golden['image_bgr'], teaching)
     assert result.metric_before == pytest.approx(float(golden['miou']), abs=1e-3)
