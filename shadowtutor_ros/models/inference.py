@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from shadowtutor_ros.models.label_map import label_map
 from shadowtutor_ros.models.student import MIN_SIDE, PIXEL_MEAN, Student
-from shadowtutor_ros.models.tail import MergedTail
+from shadowtutor_ros.models.tail import MergedTail, SCALE
 
 #: 'exact' computes in float32; 'fast' in half precision, where the device is faster with it.
 PRECISIONS = ('exact', 'fast')
@@ -91,13 +91,11 @@ class InferenceEngine:
 
     def _merge(self) -> None:
         """Merge the last layers anew; a class that is not allowed is never the largest."""
-        last = self.student.out_conv3
-        bias = last.bias - _NEVER * (~self._allowed).float()
-        self._network.out_conv3.bias.copy_(bias)
-        own, last.bias.data = last.bias.data, bias.data
-        for part, merged in zip(self._tail, self.student.merged_tail()):
-            part.copy_(merged)
-        last.bias.data = own
+        handicap = _NEVER * (~self._allowed).float()
+        self._network.out_conv3.bias.copy_(self.student.out_conv3.bias - handicap)
+        kernels, biases = self.student.merged_tail()
+        self._tail.kernels.copy_(kernels)
+        self._tail.biases.copy_(biases - handicap.repeat_interleave(SCALE ** 2))
 
     @torch.inference_mode()
     def __call__(self, frame: np.ndarray) -> np.ndarray:
