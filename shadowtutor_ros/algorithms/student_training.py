@@ -18,6 +18,10 @@ from shadowtutor_ros.models.teachers.base import TeacherPrediction
 #: it on each side, which is what the first implementation's code does.
 BOX_GROWTH = 0.15
 
+#: Which of the key frames remembered are replayed: 'random' draws anew at every step, 'newest'
+#: takes the last before this one, 'hardest' those whose loss was the largest when last computed.
+REPLAY_CHOICES = ('random', 'newest', 'hardest')
+
 
 @dataclass
 class TrainingSettings:
@@ -33,8 +37,8 @@ class TrainingSettings:
         implementation.
     :ivar scope: which blocks are trained: one of ``models.student.SCOPES``, or names of blocks
         separated by commas; 'partial' in the paper.
-    :ivar replay: earlier key frames that every step trains on too, drawn at random; the paper has
-        none.
+    :ivar replay: earlier key frames that every step trains on too; the paper has none.
+    :ivar replay_choice: which, one of :data:`REPLAY_CHOICES`.
     :ivar replay_memory: key frames that are remembered, at least 1. With a frozen encoder one of
         1280×720 takes 6 MB: its features (5.1 MB) and its label; else 3.7 MB, frame and label.
     :ivar seen_classes: whether the student may choose from those classes alone that the teacher
@@ -51,6 +55,7 @@ class TrainingSettings:
     object_weight: float = 5.0
     scope: str = 'decoder'
     replay: int = 1
+    replay_choice: str = 'random'
     replay_memory: int = 16
     seen_classes: bool = True
     plain: bool = False
@@ -111,7 +116,7 @@ def weighted_cross_entropy(
     return (losses * weights).mean()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Sample:
     """
     A labelled key frame, ready to be trained on.
@@ -121,12 +126,14 @@ class _Sample:
     :ivar label: 1×H×W uint8 class ids.
     :ivar boxes: N×4, of the teacher.
     :ivar classes: ids that the label holds, ``IGNORE`` aside.
+    :ivar last_loss: of the student on it when it was last trained on.
     """
 
     x: Features | torch.Tensor
     label: torch.Tensor
     boxes: np.ndarray
     classes: frozenset[int]
+    last_loss: float = 0.0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -206,8 +213,10 @@ class StudentTrainer:
     def _loss(self, sample: _Sample, logits: torch.Tensor) -> torch.Tensor:
         weights = torch.from_numpy(
             loss_weights(sample.boxes, sample.size, self.settings.object_weight))
-        return weighted_cross_entropy(
+        loss = weighted_cross_entropy(
             logits, sample.label.long(), weights[None].to(logits.device))
+        sample.last_loss = float(loss.detach())
+        return loss
 
     def _metric(self, sample: _Sample, logits: torch.Tensor) -> float:
         logits = logits.detach()[0]
@@ -272,7 +281,7 @@ class StudentTrainer:
             logits = self._logits(sample)
             metric = self._metric(sample, logits)
             result.steps = step + 1
-            result.losses.append(float(loss.detach()))
+            result.losses.append(sample.last_loss)
             result.metrics.append(metric)
             on_step()
             if metric > result.metric_after:
@@ -285,10 +294,16 @@ class StudentTrainer:
         return result
 
     def _replayed(self, earlier: list[_Sample]) -> list[_Sample]:
-        """Draw the earlier key frames that a step trains on too."""
+        """Choose the earlier key frames that a step trains on too."""
         count = min(len(earlier), self.settings.replay)
+        if not count:
+            return []
+        if self.settings.replay_choice == 'newest':
+            return earlier[-count:]
+        if self.settings.replay_choice == 'hardest':
+            return sorted(earlier, key=lambda sample: sample.last_loss)[-count:]
         return [earlier[index] for index in self._random.choice(
-            len(earlier), count, replace=False)] if count else []
+            len(earlier), count, replace=False)]
 
 
 class _Snapshot:

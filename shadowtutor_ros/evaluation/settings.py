@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints, Union
 
 from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
 from shadowtutor_ros.algorithms.server import ServerSettings
+from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.simulate import Method
 from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import FORMATS
@@ -33,6 +34,7 @@ PAPER_SETTINGS = {
     'object_weight': 5.0,
     'scope': 'partial',
     'replay': 0,
+    'replay_choice': 'random',
     'replay_memory': 16,
     'seen_classes': False,
     'plain': True,
@@ -44,7 +46,8 @@ PAPER_SETTINGS = {
 }
 
 _CHOICES = {
-    'late_update': LATE_UPDATE, 'encoding': tuple(ENCODINGS), 'key_frame.format': FORMATS}
+    'late_update': LATE_UPDATE, 'replay_choice': REPLAY_CHOICES, 'encoding': tuple(ENCODINGS),
+    'key_frame.format': FORMATS}
 
 _NOT_CODING = ('name', 'update_delay', 'client', 'server')
 

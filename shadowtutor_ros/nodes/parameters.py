@@ -17,6 +17,7 @@ from rclpy.node import Node
 
 from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
 from shadowtutor_ros.algorithms.server import ServerSettings
+from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.models.inference import PRECISIONS
 from shadowtutor_ros.models.student import BLOCKS
 from shadowtutor_ros.wire.encodings import ENCODINGS
@@ -134,6 +135,9 @@ TEACHER = (
     Parameter(
         'replay', _SERVER.replay, 'earlier key frames that every training step trains on too',
         (0, 100)),
+    Parameter(
+        'replay_choice', _SERVER.replay_choice, "which: 'random' ones, the 'newest', or the "
+        "'hardest' by their last loss", choices=REPLAY_CHOICES),
     Parameter(
         'replay_memory', _SERVER.replay_memory, 'key frames that are remembered for each robot; '
         'one of 1280x720 takes 6 MB', (1, 1000)),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.student_training import (
-    loss_weights, StudentTrainer, TrainingSettings, weighted_cross_entropy)
+    loss_weights, REPLAY_CHOICES, StudentTrainer, TrainingSettings, weighted_cross_entropy)
 from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.inference import InferenceEngine
@@ -371,6 +371,29 @@ def test_replay_trains_on_earlier_key_frames_too(student, pictures, teacher):
         return trainer(pictures[0], teacher(pictures[0])).losses[0]
 
     assert loss_on_the_first(3) < loss_on_the_first(0)
+
+
+@pytest.mark.parametrize('choice', REPLAY_CHOICES)
+def test_which_key_frames_are_replayed(student, pictures, teacher, choice, monkeypatch):
+    settings = papers_settings(
+        threshold=0.999, max_updates=3, learning_rate=0.003, replay=1, replay_choice=choice)
+    trainer = StudentTrainer(student, settings)
+    for picture in pictures[:3]:
+        trainer(picture, teacher(picture))
+    trained, right = [], StudentTrainer._loss
+
+    def loss(trainer, sample, logits):
+        trained.append(sample)
+        return right(trainer, sample, logits)
+
+    monkeypatch.setattr(StudentTrainer, '_loss', loss)
+    memory = list(trainer._memory)
+    hardest = max(range(3), key=lambda index: memory[index].last_loss)
+    assert all(sample.last_loss > 0 for sample in memory)
+    settings.max_updates = 1 if choice == 'hardest' else 12
+    trainer(pictures[3], teacher(pictures[3]))
+    replayed = {memory.index(sample) for sample in trained[1::2]}
+    assert replayed == {'random': {0, 1, 2}, 'newest': {2}, 'hardest': {hardest}}[choice]
 
 
 def test_the_draws_follow_the_seed(student, pictures, teacher):
