@@ -19,8 +19,8 @@ from shadowtutor_ros.models.teachers.base import TeacherPrediction
 BOX_GROWTH = 0.15
 
 #: Which of the key frames remembered are replayed: 'random' draws anew at every step, 'newest'
-#: takes the last before this one, 'hardest' those whose loss was the largest when last computed.
-REPLAY_CHOICES = ('random', 'newest', 'hardest')
+#: takes the last before this one.
+REPLAY_CHOICES = ('random', 'newest')
 
 
 @dataclass
@@ -116,7 +116,7 @@ def weighted_cross_entropy(
     return (losses * weights).mean()
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Sample:
     """
     A labelled key frame, ready to be trained on.
@@ -126,14 +126,12 @@ class _Sample:
     :ivar label: 1×H×W uint8 class ids.
     :ivar boxes: N×4, of the teacher.
     :ivar classes: ids that the label holds, ``IGNORE`` aside.
-    :ivar last_loss: of the student on it when it was last trained on.
     """
 
     x: Features | torch.Tensor
     label: torch.Tensor
     boxes: np.ndarray
     classes: frozenset[int]
-    last_loss: float = 0.0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -213,10 +211,8 @@ class StudentTrainer:
     def _loss(self, sample: _Sample, logits: torch.Tensor) -> torch.Tensor:
         weights = torch.from_numpy(
             loss_weights(sample.boxes, sample.size, self.settings.object_weight))
-        loss = weighted_cross_entropy(
+        return weighted_cross_entropy(
             logits, sample.label.long(), weights[None].to(logits.device))
-        sample.last_loss = float(loss.detach())
-        return loss
 
     def _metric(self, sample: _Sample, logits: torch.Tensor) -> float:
         logits = logits.detach()[0]
@@ -281,7 +277,7 @@ class StudentTrainer:
             logits = self._logits(sample)
             metric = self._metric(sample, logits)
             result.steps = step + 1
-            result.losses.append(sample.last_loss)
+            result.losses.append(float(loss.detach()))
             result.metrics.append(metric)
             on_step()
             if metric > result.metric_after:
@@ -300,8 +296,6 @@ class StudentTrainer:
             return []
         if self.settings.replay_choice == 'newest':
             return earlier[-count:]
-        if self.settings.replay_choice == 'hardest':
-            return sorted(earlier, key=lambda sample: sample.last_loss)[-count:]
         return [earlier[index] for index in self._random.choice(
             len(earlier), count, replace=False)]
 

@@ -136,8 +136,8 @@ TEACHER = (
         'replay', _SERVER.replay, 'earlier key frames that every training step trains on too',
         (0, 100)),
     Parameter(
-        'replay_choice', _SERVER.replay_choice, "which: 'random' ones, the 'newest', or the "
-        "'hardest' by their last loss", choices=REPLAY_CHOICES),
+        'replay_choice', _SERVER.replay_choice, "which: 'random' ones, drawn anew at every step, "
+        "or the 'newest'", choices=REPLAY_CHOICES),
     Parameter(
         'replay_memory', _SERVER.replay_memory, 'key frames that are remembered for each robot; '
         'one of 1280x720 takes 6 MB', (1, 1000)),
