@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--video', default='scene', help="a video file, a folder of images, or 'scene'")
     parser.add_argument(
-        '--size', type=parse_size, default=(1280, 720), metavar='WxH',
+        '--size', type=parse_size, default='1280x720', metavar='WxH',
         help='that frames are brought to')
     parser.add_argument('--student', default='', help='weights; those of the package if empty')
     parser.add_argument(
