@@ -46,6 +46,9 @@ _START_TIMEOUT = 600.0
 #: How often images are streamed to a node, with bare inference between, and seconds at most.
 _STREAMS, _STREAM = 7, 5.0
 
+#: Images a second in a stream, for each that bare inference takes: one is always waiting.
+_STREAM_RATE = 1.1
+
 #: Frames that a node is sent before those that count, and between two looks at bare inference.
 _NODE_WARM_UP, _CHUNK = 20, 100
 
@@ -139,7 +142,9 @@ def _teach(
     teacher = arguments.teacher or ('scene' if arguments.video == 'scene' else '')
     if teacher:
         return load_teacher(teacher, device=choose_device(arguments.device))(frames[0])
-    return TeacherPrediction(InferenceEngine(student)(frames[-1]), np.zeros((0, 4), np.float32))
+    # The student's own mask, mirrored, so that there is something to learn.
+    mirrored = np.ascontiguousarray(InferenceEngine(student)(frames[0])[:, ::-1])
+    return TeacherPrediction(mirrored, np.zeros((0, 4), np.float32))
 
 
 def _measure_node(
@@ -195,7 +200,8 @@ def _measure_node(
             alone = statistics.median(bare_times)
             rates, shares, around = [], [], bare()
             for _ in range(_STREAMS):
-                rates.append(probe.stream(1.25 / alone, min(_STREAM, arguments.frames * alone)))
+                rates.append(probe.stream(
+                    _STREAM_RATE / alone, min(_STREAM, arguments.frames * alone)))
                 around = around[-len(frames):] + bare()
                 shares.append(rates[-1] * statistics.median(around))
         except TimeoutError as error:
