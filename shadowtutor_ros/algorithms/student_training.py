@@ -43,9 +43,9 @@ class TrainingSettings:
         1280×720 takes 6 MB: its features (5.1 MB) and its label; else 3.7 MB, frame and label.
     :ivar seen_classes: whether the student may choose from those classes alone that the teacher
         saw in the key frames remembered. The paper's chooses from all.
-    :ivar plain: whether to compute layer by layer, as the first implementation does: to the same
-        bits, several times slower. Training on hard frames is chaotic, so that what is rounded
-        differently ends elsewhere.
+    :ivar plain: whether to compute layer by layer, in the order of the first implementation's
+        arithmetic; several times slower. Training on hard frames is chaotic, so that what is
+        rounded differently ends elsewhere.
     :ivar seed: of the draws.
     """
 
@@ -155,21 +155,21 @@ class StudentTrainer:
 
     def forget(self) -> None:
         """Forget the optimizer's state and all key frames, after the weights were set anew."""
-        self._trained: tuple[str, bool] | None = None
+        self._prepared_for: tuple[str, bool] | None = None
         self._optimizer: torch.optim.Adam | None = None
         self._memory: list[_Sample] = []
         self._random = np.random.default_rng(self.settings.seed)
 
     def _prepare(self) -> None:
-        """Make the optimizer for the scope in force; a new scope starts anew."""
+        """Make the optimizer for the scope in force; another scope, or ``plain``, starts anew."""
         scope, plain = self.settings.scope, self.settings.plain
-        if self._trained != (scope, plain):
+        if self._prepared_for != (scope, plain):
             self.forget()
             trained = self.student.tensors(scope)
             for name, parameter in self.student.named_parameters():
                 parameter.requires_grad_(name in trained)
             self._optimizer = torch.optim.Adam(list(trained.values()))
-            self._trained = scope, plain
+            self._prepared_for = scope, plain
             self._keeps_features = not plain and not set(blocks_of(scope)) & set(ENCODER)
             # PyTorch 2.13 and 2.15 crashed on a CPU when they trained the encoder in the faster
             # channels_last.
@@ -198,13 +198,14 @@ class StudentTrainer:
 
     def _logits(self, sample: _Sample) -> torch.Tensor:
         device = sample.label.device
+        plain = self.settings.plain
         # bfloat16 has the range of float32, so that the loss needs no scaling.
-        mixed = device.type == 'cuda' and torch.cuda.is_bf16_supported()
+        mixed = not plain and device.type == 'cuda' and torch.cuda.is_bf16_supported()
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             if self._keeps_features:
                 logits = self.student.back(sample.x, sample.size)
             else:
-                forward = self.student.plain_logits if self.settings.plain else self.student
+                forward = self.student.plain_logits if plain else self.student
                 logits = forward(sample.x.float().contiguous())
         return logits.float()
 

@@ -20,7 +20,8 @@ from shadowtutor_ros.metrics import mean_iou, mean_iou_present
 from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
-from shadowtutor_ros.wire.key_frame import decode_image, encode_image, KeyFrame
+from shadowtutor_ros.wire.key_frame import (
+    decode_image, DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame)
 from shadowtutor_ros.wire.weight_update import UpdateRejected, WeightUpdate
 
 #: The student alone; every frame to the teacher; distillation of everything, of the back end.
@@ -44,8 +45,8 @@ class Method:
     update_delay: int | None = None
     client: ClientSettings = field(default_factory=ClientSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
-    image_format: str = 'webp'
-    quality: int = 50
+    image_format: str = DEFAULT_FORMAT
+    quality: int = DEFAULT_QUALITY
     max_width: int = 0
 
     @property

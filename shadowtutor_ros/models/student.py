@@ -175,15 +175,19 @@ class Student(nn.Module):
         :param tail: of :meth:`merged_tail`, where it is at hand.
         :returns: logits, N×num_classes×⌈H/2⌉×⌈W/2⌉.
         """
-        enc1, enc2, enc3 = features
-        dec1 = _resize(self.dec1(enc3), enc2.shape[2:])
-        dec2 = _resize(self.dec2(torch.cat([dec1, enc2], dim=1)), enc1.shape[2:])
-        dec3 = self.dec3(torch.cat([dec2, enc1], dim=1))
+        dec3 = self._decode(features)
         half = (size[0] + 1) // 2, (size[1] + 1) // 2
         if half == (SCALE * dec3.shape[2], SCALE * dec3.shape[3]):
             return apply_tail(tail or self.merged_tail(), dec3)
         # Rounding up somewhere makes the enlargement another than by four.
         return self.out_conv3(self.out_conv2(self.out_conv1(_resize(dec3, half))))
+
+    def _decode(self, features: Features) -> torch.Tensor:
+        """Run the blocks of the decoder, the last that are not linear: N×32×⌈H/8⌉×⌈W/8⌉."""
+        enc1, enc2, enc3 = features
+        dec1 = _resize(self.dec1(enc3), enc2.shape[2:])
+        dec2 = _resize(self.dec2(torch.cat([dec1, enc2], dim=1)), enc1.shape[2:])
+        return self.dec3(torch.cat([dec2, enc1], dim=1))
 
     def merged_tail(self) -> MergedTail:
         """Return the last three convolutions and the enlargement before them as one."""
@@ -200,16 +204,13 @@ class Student(nn.Module):
 
     def plain_logits(self, x: torch.Tensor) -> torch.Tensor:
         """
-        Compute logits layer by layer as the first implementation does, to the same bits.
+        Compute logits layer by layer, in the order of the first implementation's arithmetic.
 
         :param x: as for :meth:`forward`.
         :returns: likewise; the two differ by rounding.
         """
-        enc1, enc2, enc3 = self.front(x)
-        y = self.dec2(torch.cat([_resize(self.dec1(enc3), enc2.shape[2:]), enc2], dim=1))
-        y = self.dec3(torch.cat([_resize(y, enc1.shape[2:]), enc1], dim=1))
         half = (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2
-        y = self.out_conv2(self.out_conv1(_resize(y, half)))
+        y = self.out_conv2(self.out_conv1(_resize(self._decode(self.front(x)), half)))
         return self.out_conv3(_resize(y, tuple(x.shape[2:])))
 
     def tensors(self, scope: str = 'full') -> dict[str, torch.Tensor]:

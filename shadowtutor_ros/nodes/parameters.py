@@ -21,7 +21,7 @@ from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.models.inference import PRECISIONS
 from shadowtutor_ros.models.student import BLOCKS
 from shadowtutor_ros.wire.encodings import ENCODINGS
-from shadowtutor_ros.wire.key_frame import FORMATS
+from shadowtutor_ros.wire.key_frame import DEFAULT_FORMAT, DEFAULT_QUALITY, FORMATS
 
 _ORIGIN = 'Made by `python -m shadowtutor_ros.nodes.parameters` from the tables in that file.'
 
@@ -102,8 +102,9 @@ STUDENT = (
     Parameter(
         'image_transport', 'raw', "'raw' subscribes to image, 'compressed' to image/compressed",
         choices=('raw', 'compressed'), read_only=True),
-    Parameter('key_frame.format', 'webp', 'how key frames are coded', choices=FORMATS),
-    Parameter('key_frame.quality', 50, 'quality of JPEG and WebP key frames', (1, 100)),
+    Parameter('key_frame.format', DEFAULT_FORMAT, 'how key frames are coded', choices=FORMATS),
+    Parameter(
+        'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG and WebP key frames', (1, 100)),
     Parameter(
         'key_frame.max_width', 0, 'wider key frames are reduced to this width, in pixels; 0: '
         'never', (0, 7680)),

@@ -160,8 +160,8 @@ class Int4:
         for difference in map(np.subtract, values, base):
             size = self.step * np.sqrt(np.mean(difference ** 2)) if difference.size else 0
             step, steps = _to_steps(difference, size, 7)
-            pairs = np.resize(np.append(steps, 0), (steps.size + 1) // 2 * 2).reshape(-1, 2) + 8
-            coded.append(step + (16 * pairs[:, 0] + pairs[:, 1]).astype(np.uint8).tobytes())
+            pairs = (np.pad(steps, (0, steps.size % 2)) + 8).astype(np.uint8).reshape(-1, 2)
+            coded.append(step + (pairs[:, 0] << 4 | pairs[:, 1]).tobytes())
         return coded
 
     def decode(self, blob: bytes, offset: int, base: np.ndarray) -> tuple[np.ndarray, int]:

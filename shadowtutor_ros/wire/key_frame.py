@@ -13,6 +13,9 @@ from shadowtutor_ros.models.student import MIN_SIDE
 #: How the image of a key frame can be coded.
 FORMATS = ('jpeg', 'webp', 'png', 'raw')
 
+#: How it is by default; docs/evaluation.md shows what that costs.
+DEFAULT_FORMAT, DEFAULT_QUALITY = 'webp', 50
+
 #: Larger frames from the network are refused before memory is taken for them (4K UHD): to train
 #: on one takes some GB.
 MAX_PIXELS = 3840 * 2160
