@@ -49,7 +49,28 @@ def test_keeps_the_innermost_features_of_the_last_frame(student):
     engine(frame)
     with torch.no_grad():
         expected = student.front(torch.from_numpy(frame).permute(2, 0, 1)[None].float()).enc3
-    assert torch.allclose(engine.last_enc3, expected, atol=1e-4)
+    assert torch.allclose(engine.last_enc3, inference.SHRINK * expected, atol=1e-5)
+
+
+def test_float16_holds_large_features(student, monkeypatch):
+    monkeypatch.setattr(inference, 'half_precision', lambda device: torch.float16)
+    frame = picture()
+    x = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        for layer in (student.enc3.short_path, student.enc3.long_path[3]):
+            layer.weight *= 2e5 / student.front(x).enc3.abs().max()
+        assert student.front(x).enc3.abs().max() > torch.finfo(torch.float16).max
+    mask = InferenceEngine(student, 'fast')(frame)
+    assert (mask == plain(student, frame)).mean() >= 0.98
+
+
+@pytest.mark.parametrize('size', [(64, 96), (65, 97)])
+def test_leaves_nothing_on_the_host(student, size):
+    # PyTorch refuses to mix tensors of its device without memory with those of the host.
+    engine = InferenceEngine(student, 'fast', 'meta')
+    mask, enc3 = engine._infer(torch.zeros(*size, 3, dtype=torch.uint8))
+    assert mask.device.type == enc3.device.type == 'meta'
+    assert mask.shape == size and mask.dtype == torch.uint8
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
