@@ -10,6 +10,7 @@ import torch
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
+from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import (
     NO_TENSORS, pack, PackedTensors, Scope, unpack, UpdateRejected, WeightUpdate)
@@ -88,7 +89,9 @@ class Server:
         begin = self._clock()
         teaching = self._teacher(key_frame.frame)
         labelled = self._clock()
-        result = self._trainer(key_frame.frame, teaching, on_step)
+        # What will not be sent need not be trained.
+        result = self._trainer(
+            key_frame.frame, teaching, on_step, ENCODINGS[settings.encoding].share)
         trained = self._clock()
 
         scope, tensors, metric_after = Scope.NONE, NO_TENSORS, result.metric_after

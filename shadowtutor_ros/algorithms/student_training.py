@@ -239,7 +239,7 @@ class StudentTrainer:
 
     def __call__(
             self, frame: np.ndarray, teaching: TeacherPrediction,
-            on_step: Callable[[], None] = lambda: None) -> TrainingResult:
+            on_step: Callable[[], None] = lambda: None, share: float = 1.0) -> TrainingResult:
         """
         Train the student on a key frame until its metric is above THRESHOLD (Algorithm 1).
 
@@ -249,6 +249,8 @@ class StudentTrainer:
         :param frame: H×W×3 uint8, BGR.
         :param teaching: the teacher's label (H×W) and boxes for it.
         :param on_step: called after every training step.
+        :param share: of the weights in scope, that are trained on this key frame: those that
+            Adam's last step moved most, as in Adaptive Model Streaming (Khani et al., ICCV 2021).
         """
         self._prepare()
         settings = self.settings
@@ -264,7 +266,9 @@ class StudentTrainer:
         if metric > settings.threshold or settings.max_updates == 0:
             return result
 
-        best = _Snapshot(self.student.tensors(settings.scope), self._optimizer)
+        trained = self.student.tensors(settings.scope)
+        best = _Snapshot(trained, self._optimizer)
+        selection = _Selection(list(trained.values()), self._optimizer, share)
         for step in range(settings.max_updates):
             loss = self._loss(sample, logits)
             replayed = self._replayed(earlier)
@@ -274,7 +278,7 @@ class StudentTrainer:
             # One by one: each frame is normalised by its own statistics, as the robot does.
             for other in replayed:
                 (share * self._loss(other, self._logits(other))).backward()
-            self._optimizer.step()
+            selection.step()
             logits = self._logits(sample)
             metric = self._metric(sample, logits)
             result.steps = step + 1
@@ -299,6 +303,51 @@ class StudentTrainer:
             return earlier[-count:]
         return [earlier[index] for index in self._random.choice(
             len(earlier), count, replace=False)]
+
+
+class _Selection:
+    """
+    Adam's steps for some of the weights alone.
+
+    :param tensors: that are trained.
+    :param optimizer: of all of them; what its last step moved most is selected, or at its first
+        step what has the largest gradients.
+    :param share: of all weights, that is selected.
+    """
+
+    def __init__(
+            self, tensors: list[torch.Tensor], optimizer: torch.optim.Adam, share: float):
+        self._tensors = tensors
+        self._optimizer = optimizer
+        self._share = share
+        self._frozen: list[torch.Tensor] | None = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take a step."""
+        if self._share == 1:
+            self._optimizer.step()
+            return
+        if self._frozen is None:
+            self._frozen = self._choose_frozen()
+        before = [tensor.clone() for tensor in self._tensors]
+        self._optimizer.step()
+        for tensor, old, frozen in zip(self._tensors, before, self._frozen):
+            tensor.copy_(torch.where(frozen, old, tensor))
+
+    def _choose_frozen(self) -> list[torch.Tensor]:
+        moves = torch.cat([self._last_move(tensor).flatten() for tensor in self._tensors])
+        frozen = torch.ones_like(moves, dtype=torch.bool)
+        frozen[moves.topk(max(1, round(self._share * len(moves)))).indices] = False
+        parts = frozen.split([tensor.numel() for tensor in self._tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, self._tensors)]
+
+    def _last_move(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Compute how far Adam moved a tensor's weights, in a unit that all of them share."""
+        state = self._optimizer.state[tensor]
+        if not state:
+            return tensor.grad.abs()
+        return state['exp_avg'].abs() / (state['exp_avg_sq'].sqrt() + 1e-8)
 
 
 class _Snapshot:

@@ -150,7 +150,7 @@ TEACHER = (
         'elsewhere', (1.0, 100.0)),
     Parameter(
         'encoding', _SERVER.encoding, "of the weights sent: 'fp32' and 'fp16' as they are; "
-        "'int8', 'int4' and 'sparse' (the largest tenth) as compressed differences",
+        "'int8', 'int4' and 'sparse' (a tenth is trained) as compressed differences",
         choices=tuple(ENCODINGS)),
     Parameter(
         'teacher', 'maskrcnn_resnet50_fpn', 'a torchvision network, the path of an ONNX file, '

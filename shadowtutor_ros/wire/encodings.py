@@ -28,9 +28,11 @@ class Encoding(Protocol):
     A way to code weights.
 
     :ivar compressed: whether the bytes of all tensors are compressed together.
+    :ivar share: of all values, that are sent at most.
     """
 
     compressed: bool
+    share: float
 
     def least(self, count: int) -> int:
         """Return the bytes that ``count`` values take at least, before compression."""
@@ -89,6 +91,7 @@ class Absolute:
 
     dtype: str
     compressed = False  # the low bits of weights are noise
+    share = 1.0
 
     def least(self, count: int) -> int:
         """See :class:`Encoding`."""
@@ -112,6 +115,7 @@ class Int8:
     """Differences, each a whole number of steps in a byte; the step is the tensor's own."""
 
     compressed = True
+    share = 1.0
 
     def least(self, count: int) -> int:
         """See :class:`Encoding`."""
@@ -147,6 +151,7 @@ class Int4:
 
     step: float
     compressed = True
+    share = 1.0
 
     def least(self, count: int) -> int:
         """See :class:`Encoding`."""
@@ -175,12 +180,10 @@ class Int4:
 @dataclass(frozen=True)
 class Sparse:
     """
-    The largest differences alone: a bit for every value, and 8-bit steps for those that are sent.
+    Differences of few values: a bit for every value, and 8-bit steps for those that are sent.
 
-    After Adaptive Model Streaming (Khani et al., ICCV 2021), which sends the values that Adam
-    moved most.
-
-    :ivar share: of all values, that are sent.
+    After Adaptive Model Streaming (Khani et al., ICCV 2021), where no more than these are trained.
+    Where more differ than the share, the largest differences are sent.
     """
 
     share: float

@@ -224,6 +224,20 @@ def test_a_restarted_server_sends_a_snapshot(make_server, student, pictures):
         update.scope != Scope.NONE for update in updates)
 
 
+def test_sparse_trains_no_more_than_it_sends(make_server, student, pictures, settings):
+    settings.encoding, settings.threshold = 'sparse', 0.99
+    robot, server = Robot(student), make_server()
+    for picture in pictures[:3]:
+        before = copy.deepcopy(robot.engine.student.tensors('partial'))
+        update, = robot.play(server, [picture])
+        assert update.metric_after > update.metric_before
+        changed = sum(int((tensor != before[name]).sum())
+                      for name, tensor in robot.engine.student.tensors('partial').items())
+        assert 0 < changed <= 0.1001 * sum(tensor.numel() for tensor in before.values())
+        # What is sent is what was trained, but for its rounding.
+        assert update.metric_after == pytest.approx(server._trainer.metric(), abs=1e-6)
+
+
 @pytest.mark.parametrize('encoding', ['fp32', 'fp16'])
 def test_other_initial_weights_are_replaced_by_a_snapshot(
         make_server, pictures, settings, encoding):

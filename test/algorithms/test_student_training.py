@@ -434,3 +434,24 @@ def test_any_blocks_can_be_trained(student, pictures, teacher, scope):
     StudentTrainer(student, papers_settings(threshold=0.999, scope=scope, replay=1))(
         pictures[0], teacher(pictures[0]))
     assert changed_tensors(student, before) == set(student.tensors(scope))
+
+
+def test_trains_a_share_of_the_weights(student, pictures, teacher):
+    trainer = StudentTrainer(student, papers_settings(threshold=1.0))
+    counts = []
+    for picture in pictures[:3]:
+        before = weights_of(student)
+        # What Adam's last step would have moved on the way here.
+        moves = {name: state['exp_avg'].abs() / (state['exp_avg_sq'].sqrt() + 1e-8)
+                 for name, tensor in student.tensors('partial').items()
+                 if trainer._optimizer and (state := trainer._optimizer.state[tensor])}
+        assert trainer(picture, teacher(picture), share=0.1).changed
+        after = weights_of(student)
+        changed = torch.cat(
+            [(after[name] != before[name]).flatten() for name in student.tensors('partial')])
+        counts.append(int(changed.sum()))
+        if moves:
+            moves = torch.cat([move.flatten() for move in moves.values()])
+            assert moves[changed].min() >= moves.quantile(0.8999)
+    assert all(0.08 < count / len(changed) < 0.1001 for count in counts)
+    assert len(moves) == len(changed)
