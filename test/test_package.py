@@ -33,7 +33,6 @@ LIBRARIES = {
     'safetensors': ('safetensors', None),
     'torch': ('torch', 'python3-pytorch-pip'),
     'torchvision': ('torchvision', 'python3-pytorch-pip'),
-    'yaml': ('PyYAML', 'python3-yaml'),
     'zstandard': ('zstandard', None),
 }
 

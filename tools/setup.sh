@@ -42,6 +42,10 @@ check_system() {
     "$PYTHON" -c 'import os, sysconfig
 open(os.path.join(sysconfig.get_path("include"), "Python.h")).close()' 2>/dev/null ||
       missing="$missing python$version-dev"
+    # What OpenCV's wheel takes from the system, for windows that nothing here opens.
+    "$PYTHON" -c 'import ctypes
+for name in "libGL.so.1", "libgthread-2.0.so.0": ctypes.CDLL(name)' 2>/dev/null ||
+      missing="$missing libgl1 libglib2.0-0"
   fi
   command -v c++ >/dev/null || command -v g++ >/dev/null || missing="$missing g++"
   command -v cmake >/dev/null || missing="$missing cmake"

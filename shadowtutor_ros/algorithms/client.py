@@ -19,6 +19,10 @@ from shadowtutor_ros.wire.weight_update import Scope, unpack, UpdateRejected, We
 LATE_UPDATE = ('continue', 'wait')
 
 
+#: Seconds that a teacher can be thought to take.
+_LONGEST = 1e6
+
+
 @dataclass
 class ClientSettings:
     """
@@ -88,6 +92,8 @@ class Client:
         #: The last update that was applied, and the seconds from its key frame to it.
         self.last_update: WeightUpdate | None = None
         self.round_trip: float | None = None
+        #: Whether no update was applied since one was overdue.
+        self.overdue = False
         self._send = send
         self._key_frame_time = 0.0
         self._drift = SceneDrift()
@@ -103,11 +109,6 @@ class Client:
     def awaiting_update(self) -> bool:
         """Whether a key frame's update is still to come and not overdue."""
         return self._awaited is not None
-
-    @property
-    def overdue(self) -> bool:
-        """Whether the last key frame's update did not come in time, and still has not."""
-        return self._awaited is None and self.counters.key_frames_sent in self._unanswered
 
     def on_frame(self, frame: np.ndarray, now: float) -> np.ndarray:
         """
@@ -168,6 +169,7 @@ class Client:
         self._unanswered = {n: sent for n, sent in self._unanswered.items() if n > number}
         if number == self._awaited:
             self._awaited = None
+        self.overdue = False
         self.last_update = update
         self.counters.updates_applied += 1
         self.stride = next_stride(
@@ -232,6 +234,7 @@ class Client:
         timeout = self.settings.update_timeout
         if self.awaiting_update and now >= self._unanswered[self._awaited] + timeout:
             self._awaited = None
+            self.overdue = True
             self.counters.updates_lost += 1
             self.stride = self.settings.min_stride
             # Answers later than this are not worth remembering key frames for.
@@ -254,10 +257,16 @@ class Client:
             raise UpdateRejected(
                 'base_version', f'it is for weights version {update.base_version}, in use is '
                 f'{self.weights_version}')
-        if not (0 <= update.metric_after <= 1 and 0 < update.threshold < 1):
+        if not (0 <= update.metric_before <= 1 and 0 <= update.metric_after <= 1
+                and 0 < update.threshold < 1):
             raise UpdateRejected(
-                'metric', f'metric {update.metric_after} or threshold {update.threshold} is not '
-                'between 0 and 1')
+                'metric', f'metrics {update.metric_before} and {update.metric_after} or threshold '
+                f'{update.threshold} are not between 0 and 1')
+        if not all(0 <= seconds <= _LONGEST for seconds in (
+                update.teacher_seconds, update.training_seconds)):
+            raise UpdateRejected(
+                'seconds', f'{update.teacher_seconds} s of the teacher or '
+                f'{update.training_seconds} s of training are not 0 to {_LONGEST:.0f}')
         if not update.classes or not set(update.classes) <= set(range(NUM_CLASSES)):
             raise UpdateRejected(
                 'classes', f'the classes {update.classes[:10]} are not of the {NUM_CLASSES} known')

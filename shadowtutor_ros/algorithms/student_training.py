@@ -199,8 +199,10 @@ class StudentTrainer:
     def _logits(self, sample: _Sample) -> torch.Tensor:
         device = sample.label.device
         plain = self.settings.plain
-        # bfloat16 has the range of float32, so that the loss needs no scaling.
-        mixed = not plain and device.type == 'cuda' and torch.cuda.is_bf16_supported()
+        # bfloat16 has the range of float32, so that the loss needs no scaling. GPUs before Ampere
+        # (8.0) emulate it.
+        mixed = (not plain and device.type == 'cuda'
+                 and torch.cuda.get_device_capability(device) >= (8, 0))
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             if self._keeps_features:
                 logits = self.student.back(sample.x, sample.size)
@@ -251,6 +253,8 @@ class StudentTrainer:
         :param on_step: called after every training step.
         :param share: of the weights in scope, that are trained on this key frame: those that
             Adam's last step moved most, as in Adaptive Model Streaming (Khani et al., ICCV 2021).
+        :raises ValueError: if the label does not fit. Whatever is raised, by ``on_step`` too, the
+            student is as it was, or holds the best weights seen, and the key frame is forgotten.
         """
         self._prepare()
         settings = self.settings
@@ -269,28 +273,34 @@ class StudentTrainer:
         trained = self.student.tensors(settings.scope)
         best = _Snapshot(trained, self._optimizer)
         selection = _Selection(list(trained.values()), self._optimizer, share)
-        for step in range(settings.max_updates):
-            loss = self._loss(sample, logits)
-            replayed = self._replayed(earlier)
-            share = 1 / (1 + len(replayed))
-            self._optimizer.zero_grad()
-            (share * loss).backward()
-            # One by one: each frame is normalised by its own statistics, as the robot does.
-            for other in replayed:
-                (share * self._loss(other, self._logits(other))).backward()
-            selection.step()
-            logits = self._logits(sample)
-            metric = self._metric(sample, logits)
-            result.steps = step + 1
-            result.losses.append(float(loss.detach()))
-            result.metrics.append(metric)
-            on_step()
-            if metric > result.metric_after:
-                result.metric_after = metric
-                result.changed = True
-                if metric > settings.threshold or result.steps == settings.max_updates:
-                    return result
-                best.take()
+        try:
+            for step in range(settings.max_updates):
+                loss = self._loss(sample, logits)
+                replayed = self._replayed(earlier)
+                part = 1 / (1 + len(replayed))
+                self._optimizer.zero_grad()
+                (part * loss).backward()
+                # One by one: each frame is normalised by its own statistics, as the robot does.
+                for other in replayed:
+                    (part * self._loss(other, self._logits(other))).backward()
+                selection.step()
+                logits = self._logits(sample)
+                metric = self._metric(sample, logits)
+                result.steps = step + 1
+                result.losses.append(float(loss.detach()))
+                result.metrics.append(metric)
+                on_step()
+                if metric > result.metric_after:
+                    result.metric_after = metric
+                    result.changed = True
+                    if metric > settings.threshold or result.steps == settings.max_updates:
+                        return result
+                    best.take()
+        except BaseException:
+            # Out of memory, say. A key frame that is too large must not be replayed either.
+            best.restore()
+            self._memory = earlier
+            raise
         best.restore()
         return result
 

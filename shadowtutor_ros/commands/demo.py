@@ -83,10 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(
         f'[bold]{source.name}[/]: {source.count} frames; teacher: {arguments.teacher}; '
         f'late update: {arguments.late_update}')
+    from shadowtutor_ros.nodes.running import keep_local
     # Only this machine takes part, whatever else is on the network.
-    os.environ.update(
-        {'ROS_LOCALHOST_ONLY': '1'} if os.environ.get('ROS_DISTRO') == 'humble'
-        else {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
+    keep_local()
     recording = run_nodes(arguments, source, console)
     summary = _measure(arguments, source, student, teacher, recording, console)
     (arguments.out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')

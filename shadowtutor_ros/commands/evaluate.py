@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
     weights = student.weights_checksum()
 
     def identity(trial: Trial) -> dict[str, Any]:
-        return identify(trial, arguments.label, settings, weights)
+        return identify(trial, arguments.label, settings, weights, arguments.threads)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = Results(arguments.out, arguments.resume, list(map(identity, trials)))

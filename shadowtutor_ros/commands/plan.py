@@ -189,7 +189,7 @@ def measure(topic: str) -> tuple[Profile, dict[str, int]]:
         node = rclpy.create_node('plan', context=context)
         executor = rclpy.executors.SingleThreadedExecutor(context=context)
         executor.add_node(node)
-        node.create_subscription(TutorStatus, topic, on_status, qos())
+        node.create_subscription(TutorStatus, topic, on_status, **qos())
         end = time.monotonic() + STATUS_TIMEOUT
         while measured is None and time.monotonic() < end:
             executor.spin_once(timeout_sec=0.2)

@@ -13,7 +13,7 @@ from types import FrameType
 
 from rich.console import Console
 from rich.progress import (
-    BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn)
+    BarColumn, Progress, TextColumn, TimeRemainingColumn)
 import safetensors
 
 from shadowtutor_ros import __version__
@@ -159,7 +159,8 @@ def _train(
     begin = time.monotonic() - pretraining.seconds
     saved = time.monotonic()
     with Progress(
-            TextColumn('training'), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn('training'), BarColumn(20),
+            TextColumn('{task.completed}/{task.total}'), TimeRemainingColumn(),
             TextColumn('{task.fields[state]}'), console=console) as progress:
         task = progress.add_task(
             '', total=settings.steps, completed=pretraining.step, state='')

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import hashlib
+import importlib.util
 import os
 from pathlib import Path
 import tempfile
@@ -123,14 +124,28 @@ _SCENE_CODE = ('scenes.py', 'street.py', 'sprites.py')
 
 
 def _describe(name: str) -> str:
-    """Identify a file or the files of a folder by place, size and time; the scene by its code."""
+    """
+    Identify a file or the files of a folder by place, size and time; the scene by its code.
+
+    Somebody's own teacher, 'package.module:Class', is identified by its module's file.
+    """
     if name == 'scene':
         code = b''.join(Path(__file__).with_name(file).read_bytes() for file in _SCENE_CODE)
         return f'scene {hashlib.sha256(code).hexdigest()}'
     path = Path(name)
     if path.is_dir():
         return '\n'.join(map(_stat, sorted(path.iterdir())))
-    return _stat(path) if path.is_file() else name
+    if path.is_file():
+        return _stat(path)
+    module, colon, _ = name.partition(':')
+    if colon:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):  # it is said where the teacher is made
+            return name
+        if spec is not None and spec.has_location:
+            return f'{name} {_stat(Path(spec.origin))}'
+    return name
 
 
 def _stat(path: Path) -> str:

@@ -32,7 +32,9 @@ class ResultsError(ValueError):
     """What is wrong with a file of results, in one line."""
 
 
-def identify(trial: Trial, label: str, settings: dict[str, Any], weights: int) -> dict[str, Any]:
+def identify(
+        trial: Trial, label: str, settings: dict[str, Any], weights: int, threads: int
+) -> dict[str, Any]:
     """
     Tell what a run is of: two with the same identity have the same results.
 
@@ -40,6 +42,7 @@ def identify(trial: Trial, label: str, settings: dict[str, Any], weights: int) -
     :param label: of the configuration, for people.
     :param settings: by the names of the nodes' parameters.
     :param weights: checksum of those that the student begins with.
+    :param threads: that PyTorch computes with: they change what is rounded.
     :returns: what JSON can hold.
     """
     labelling, method = trial.labelling, trial.method
@@ -56,7 +59,8 @@ def identify(trial: Trial, label: str, settings: dict[str, Any], weights: int) -
             'teacher': labelling.teacher, 'teacher_weights': labelling.teacher_weights,
             'student': trial.student, 'student_weights': f'{weights:08x}',
             'width': labelling.clip.width, 'frames': labelling.clip.frames,
-            'fps': labelling.clip.fps, 'camera_jpeg': labelling.clip.jpeg, 'profile': profile,
+            'fps': labelling.clip.fps, 'camera_jpeg': labelling.clip.jpeg,
+            'device': labelling.device, 'threads': threads, 'profile': profile,
             'link': link if method.on_network else None}}))
 
 

@@ -186,7 +186,8 @@ class Simulation:
         self.client.connected = method.name != 'wild'
         self._frame = 0
         self._server_free = 0.0
-        self._in_flight: tuple[float, WeightUpdate] | None = None
+        #: When updates arrive, and the key frames that they answer; in the order of sending.
+        self._in_flight: list[tuple[float, WeightUpdate, KeyFrameRecord]] = []
         self._loss = np.random.default_rng(0)
         self.key_frames: list[KeyFrameRecord] = []
 
@@ -232,7 +233,8 @@ class Simulation:
         self._deliver()
         until = self.client.wait_until()
         if until is not None and self._method.on_network:
-            arrival = self._in_flight[0] if self._in_flight else np.inf
+            # It waits for the last one; whichever was late comes before it.
+            arrival = self._in_flight[-1][0] if self._in_flight else np.inf
             self._now = max(self._now, min(arrival, until))
             self._deliver()
         mask = self.client.on_frame(frame, self._now)
@@ -240,15 +242,14 @@ class Simulation:
         return mask
 
     def _deliver(self) -> None:
-        """Hand an update that has arrived to the client."""
-        if self._in_flight is None or self._in_flight[0] > self._arrival_clock():
-            return
-        update, self._in_flight = self._in_flight[1], None
-        try:
-            self.client.on_update(update, self._now)
-        except UpdateRejected:
-            return
-        self.key_frames[-1].next_stride = self.client.stride
+        """Hand the updates that have arrived to the client."""
+        while self._in_flight and self._in_flight[0][0] <= self._arrival_clock():
+            _, update, record = self._in_flight.pop(0)
+            try:
+                self.client.on_update(update, self._now)
+            except UpdateRejected:
+                continue
+            record.next_stride = self.client.stride
 
     def _arrival_clock(self) -> float:
         """Return the time that arrivals are told in: frames where the delay is in frames."""
@@ -279,7 +280,7 @@ class Simulation:
         arrival = self._server_free + link.time_down(record.bytes_down)
         if self._method.update_delay is not None:
             arrival = self._frame + self._method.update_delay
-        self._in_flight = arrival, update
+        self._in_flight.append((arrival, update, record))
 
     def _bound(self, run: Run) -> None:
         """Add the bounds of the analytic model, for the cheapest and the dearest whole cycle."""

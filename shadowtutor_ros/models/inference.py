@@ -155,7 +155,11 @@ class InferenceEngine:
         return self._graph(pixels)
 
     def warm_up(self, height: int, width: int) -> None:
-        """Infer one empty frame of this size, so that the first real one is as fast as any."""
+        """
+        Infer an empty frame, so that libraries are loaded and set up before the first real one.
+
+        Only of this size the first one is then as fast as any.
+        """
         self(np.zeros((height, width, 3), np.uint8))
 
 

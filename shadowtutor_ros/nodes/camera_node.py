@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from shadowtutor_ros.evaluation.videos import open_source, SourceError
 from shadowtutor_ros.nodes.images import to_bytes, to_message
 from shadowtutor_ros.nodes.parameters import CAMERA, Parameters
-from shadowtutor_ros.nodes.running import Finished, overridable, qos, run
+from shadowtutor_ros.nodes.running import Finished, qos, run, steady_clock
 
 #: Seconds that lock-step waits for a mask before it publishes the frame again: longer than a
 #: student waits for an update with the default update_timeout.
@@ -41,14 +41,13 @@ class CameraNode(Node):
         self._source = open_source(
             self.parameters['source'], (self.parameters['width'], self.parameters['height']),
             seed=self.parameters['scene.seed'], look=self.parameters['scene.look'])
-        options = {'qos_profile': qos(), 'qos_overriding_options': overridable()}
-        self._image = self.create_publisher(Image, 'image', **options)
-        self._compressed = self.create_publisher(CompressedImage, 'image/compressed', **options)
+        self._image = self.create_publisher(Image, 'image', **qos())
+        self._compressed = self.create_publisher(CompressedImage, 'image/compressed', **qos())
         self._lock_step = self.parameters['rate'] == 0
-        self.create_timer(0.1, self._end_when_played)
+        self.create_timer(0.1, self._end_when_played, clock=steady_clock())
         if self._lock_step:
             self._masks = self.create_subscription(
-                Image, 'segmentation/mask', self._on_mask, **options)
+                Image, 'segmentation/mask', self._on_mask, **qos())
         self._thread = threading.Thread(target=self._play, name='camera', daemon=True)
         self._thread.start()
 

@@ -70,7 +70,7 @@ class CostMeter:
         sample = (
             update.training_seconds / update.steps, update.teacher_seconds,
             round_trip - total_seconds, float(key_frame_bytes), float(len(update.tensors.blob)))
-        if all(0 <= value < math.inf for value in sample):
+        if total_seconds >= 0 and all(0 <= value < math.inf for value in sample):
             self._key_frames.append(sample)
 
     def costs(self) -> MeasuredCosts:

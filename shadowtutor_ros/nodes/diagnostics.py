@@ -8,7 +8,7 @@ _STATES = {
     TutorStatus.STATE_WAITING_FOR_IMAGES: (DiagnosticStatus.ERROR, 'no images'),
     TutorStatus.STATE_WAITING_FOR_TEACHER: (DiagnosticStatus.WARN, 'no teacher'),
     TutorStatus.STATE_TUTORED: (DiagnosticStatus.OK, 'tutored'),
-    TutorStatus.STATE_UPDATE_OVERDUE: (DiagnosticStatus.WARN, 'the last update is overdue'),
+    TutorStatus.STATE_UPDATE_OVERDUE: (DiagnosticStatus.WARN, 'updates are overdue'),
 }
 
 _VALUES = (

@@ -44,12 +44,10 @@ def to_bgr(message: Image | CompressedImage) -> np.ndarray:
             raise ImageMessageError(
                 f"a compressed image of {len(message.data)} bytes, format '{message.format}', "
                 'cannot be decoded: publish JPEG or PNG')
+        _check_size(*frame.shape[:2])
         return frame
     height, width, step = message.height, message.width, message.step
-    if min(height, width) < MIN_SIDE:
-        raise ImageMessageError(
-            f'an image of {width}x{height} pixels is too small: expected {MIN_SIDE}x{MIN_SIDE} at '
-            'least')
+    _check_size(height, width)
     if len(message.data) != height * step:
         raise ImageMessageError(
             f'an image of {height} rows of {step} bytes has {len(message.data)} bytes: '
@@ -64,6 +62,13 @@ def to_bgr(message: Image | CompressedImage) -> np.ndarray:
         raise ImageMessageError(
             f"an image with encoding '{message.encoding}' cannot be converted to bgr8 ({reason}): "
             'publish bgr8, rgb8, mono8, yuv422 or a Bayer encoding') from None
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < MIN_SIDE:
+        raise ImageMessageError(
+            f'an image of {width}x{height} pixels is too small: expected {MIN_SIDE}x{MIN_SIDE} at '
+            'least')
 
 
 def to_message(image: np.ndarray, encoding: str, header: Header) -> Image:

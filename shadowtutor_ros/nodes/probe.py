@@ -36,8 +36,8 @@ class Probe(Observer):
         self._sent = 0
         self._mask_came = threading.Condition()
         self._masks: list[tuple[int, float]] = []
-        self._image = self._node.create_publisher(Image, 'image', qos())
-        profile = qos()
+        self._image = self._node.create_publisher(Image, 'image', **qos())
+        profile = qos()['qos_profile']
         profile.depth = 100
         self._node.create_subscription(Image, 'segmentation/mask', self._on_mask, profile)
         self._node.create_subscription(

@@ -36,7 +36,7 @@ class RecorderThread(Observer):
         self._first_stamp: float | None = None
         self._indices: dict[int, int] = {}
         # Nothing may be missed here, so keep more than the newest.
-        profile = qos()
+        profile = qos()['qos_profile']
         profile.depth = 100
         for kind, topic, callback in (
                 (Image, 'segmentation/mask', self._on_mask),

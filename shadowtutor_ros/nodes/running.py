@@ -6,9 +6,10 @@ import shutil
 import signal
 import sys
 import threading
-from typing import Callable
+from typing import Any, Callable
 
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -55,16 +56,24 @@ class Observer:
             pass
 
 
-def qos(reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE, **policies) -> QoSProfile:
-    """Return a profile that keeps the newest message alone: older ones are of no use here."""
-    return QoSProfile(
+def qos(
+        reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE, **policies) -> dict[str, Any]:
+    """
+    Return the quality of service of one publisher or subscription, as arguments that make it.
+
+    It keeps the newest message alone, as older ones are of no use here, and parameters can
+    override it. rclpy writes what they say into the profile: each topic needs one of its own.
+    """
+    profile = QoSProfile(
         history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability,
         durability=DurabilityPolicy.VOLATILE, **policies)
+    return {'qos_profile': profile,
+            'qos_overriding_options': QoSOverridingOptions.with_default_policies()}
 
 
-def overridable() -> QoSOverridingOptions:
-    """Return what lets a topic's quality of service be overridden by parameters."""
-    return QoSOverridingOptions.with_default_policies()
+def steady_clock() -> Clock:
+    """Return a clock for timers that go on where the ROS clock stands, as without a /clock."""
+    return Clock(clock_type=ClockType.STEADY_TIME)
 
 
 def seconds(duration: float) -> Duration:

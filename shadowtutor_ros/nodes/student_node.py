@@ -28,7 +28,7 @@ from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
-from shadowtutor_ros.nodes.running import overridable, qos, run, seconds
+from shadowtutor_ros.nodes.running import qos, run, seconds, steady_clock
 from shadowtutor_ros.wire.key_frame import KeyFrame
 from shadowtutor_ros.wire.weight_update import UpdateRejected
 
@@ -74,23 +74,22 @@ class StudentNode(Node):
         self._latencies: deque[float] = deque(maxlen=1000)
         self._said: set[str] = set()
 
-        publish = {'qos_profile': qos(), 'qos_overriding_options': overridable()}
-        self._mask = self.create_publisher(Image, 'segmentation/mask', **publish)
-        self._color_mask = self.create_publisher(Image, 'segmentation/color_mask', **publish)
-        self._overlay = self.create_publisher(Image, 'segmentation/overlay', **publish)
-        self._status = self.create_publisher(TutorStatus, '~/status', **publish)
+        self._mask = self.create_publisher(Image, 'segmentation/mask', **qos())
+        self._color_mask = self.create_publisher(Image, 'segmentation/color_mask', **qos())
+        self._overlay = self.create_publisher(Image, 'segmentation/overlay', **qos())
+        self._status = self.create_publisher(TutorStatus, '~/status', **qos())
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self._key_frame = self.create_publisher(
-            KeyFrameMessage, 'key_frames', qos(lifespan=seconds(KEY_FRAME_LIFESPAN)),
-            qos_overriding_options=overridable())
+            KeyFrameMessage, 'key_frames', **qos(lifespan=seconds(KEY_FRAME_LIFESPAN)))
         self._weight_updates = self.create_subscription(
-            WeightUpdateMessage, 'weight_updates', self._on_update, **publish)
+            WeightUpdateMessage, 'weight_updates', self._on_update, **qos())
         compressed = self.parameters['image_transport'] == 'compressed'
         self._images = self.create_subscription(
             CompressedImage if compressed else Image,
             'image/compressed' if compressed else 'image', self._on_image,
-            qos(ReliabilityPolicy.BEST_EFFORT), qos_overriding_options=overridable())
-        self.create_timer(self.parameters['status_period'], self._publish_status)
+            **qos(ReliabilityPolicy.BEST_EFFORT))
+        self.create_timer(
+            self.parameters['status_period'], self._publish_status, clock=steady_clock())
         self.create_service(Trigger, '~/reset', self._on_reset)
 
         self._threads = [
@@ -104,11 +103,11 @@ class StudentNode(Node):
 
     def _begin_session(self) -> None:
         """Begin a session with the weights of the weights file."""
-        self.client = Client(
-            InferenceEngine(
-                self._student, self.parameters['inference.precision'], self._device,
-                self.parameters['inference.width']),
-            self._send, self.settings)
+        engine = InferenceEngine(
+            self._student, self.parameters['inference.precision'], self._device,
+            self.parameters['inference.width'])
+        engine.warm_up(360, 640)
+        self.client = Client(engine, self._send, self.settings)
         self._images_received = self._images_dropped = 0
         self._bytes_up = self._bytes_down = 0
         self._sent.clear()

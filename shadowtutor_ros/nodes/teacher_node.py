@@ -15,7 +15,7 @@ from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.messages import key_frame_from_message, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, Parameters, TEACHER
-from shadowtutor_ros.nodes.running import overridable, qos, run
+from shadowtutor_ros.nodes.running import qos, run
 from shadowtutor_ros.wire.key_frame import KeyFrameError
 
 
@@ -67,13 +67,12 @@ class TeacherNode(Node):
         teacher = load_teacher(
             self.parameters['teacher'], self.parameters['teacher_weights'], device)
 
-        options = {'qos_profile': qos(), 'qos_overriding_options': overridable()}
         for name in names:
             prefix = f'{name}/' if name else ''
             server = Server(student, teacher, self.settings, time.perf_counter, device)
             try:
                 updates = self.create_publisher(
-                    WeightUpdateMessage, f'{prefix}weight_updates', **options)
+                    WeightUpdateMessage, f'{prefix}weight_updates', **qos())
             except NameValidationException as error:
                 raise ParameterError(
                     f"robots holds '{name}', which is no namespace such as /robot1 "
@@ -82,7 +81,7 @@ class TeacherNode(Node):
             self._robots.append(robot)
             subscription = self.create_subscription(
                 KeyFrameMessage, f'{prefix}key_frames',
-                lambda message, robot=robot: self._on_key_frame(robot, message), **options)
+                lambda message, robot=robot: self._on_key_frame(robot, message), **qos())
             self.get_logger().info(f'answering {subscription.topic_name}')
         self._thread = threading.Thread(
             target=self._answer_key_frames, name='teaching', daemon=True)
@@ -126,8 +125,12 @@ class TeacherNode(Node):
             raise _Closing
 
     def _answer_key_frames(self) -> None:
-        # Here, so that robots find the teacher meanwhile.
-        self._robots[0].server.warm_up(360, 640)
+        try:
+            # Here, so that robots find the teacher meanwhile.
+            self._robots[0].server.warm_up(360, 640)
+        except Exception as error:  # out of memory, say; key frames may do better
+            self.get_logger().error(
+                f'the teacher could not be warmed up: {type(error).__name__}: {error}')
         while (item := self._next()) is not None:
             try:
                 self._answer(*item)

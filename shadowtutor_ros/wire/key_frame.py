@@ -63,7 +63,7 @@ def encode_image(
     """
     height, width = frame.shape[:2]
     if 0 < max_width < width:
-        size = max_width, max(1, round(height * max_width / width))
+        size = max_width, max(MIN_SIDE, round(height * max_width / width))
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     if image_format == 'raw':
         return f'raw; {frame.shape[0]}x{frame.shape[1]}', np.ascontiguousarray(frame).reshape(-1)

@@ -32,8 +32,8 @@ class UpdateRejected(ValueError):
 
 #: Why an update can be rejected.
 REJECTION_REASONS = (
-    'session', 'key_frame', 'model', 'base_version', 'metric', 'classes', 'scope', 'encoding',
-    'size', 'checksum', 'layout', 'not_finite')
+    'session', 'key_frame', 'model', 'base_version', 'metric', 'seconds', 'classes', 'scope',
+    'encoding', 'size', 'checksum', 'layout', 'not_finite')
 
 
 @dataclass(frozen=True)

@@ -248,14 +248,19 @@ def test_after_a_loss_the_stride_is_min_stride(robot):
     assert robot.run(30) == [start + 10, start + 20, start + 30]
 
 
-def test_overdue_says_that_the_last_update_has_not_come(robot):
-    robot.settings.update_timeout = 3.0
+@pytest.mark.parametrize('timeout', [3.0, 30.0])  # fewer and more frames than MIN_STRIDE
+def test_overdue_says_that_no_update_came_since_one_was_overdue(robot, timeout):
+    robot.settings.update_timeout = timeout
     assert not robot.client.overdue
-    robot.run(3)
+    robot.run(int(timeout))
+    assert not robot.client.overdue
+    for _ in range(100):
+        robot.run(1)
+        assert robot.client.overdue
+    assert len(robot.key_frames) > 1
+    robot.update(metric_alone(robot.key_frames[-1]))
     assert not robot.client.overdue
     robot.run(1)
-    assert robot.client.overdue
-    robot.update(metric_alone(robot.key_frames[0]))
     assert not robot.client.overdue
 
 
@@ -481,6 +486,11 @@ FAULTS = {
     'metric below 0': ('metric', lambda u: replace(u, metric_after=-0.01)),
     'metric above 1': ('metric', lambda u: replace(u, metric_after=1.01)),
     'metric infinite': ('metric', lambda u: replace(u, metric_after=math.inf)),
+    'metric before above 1': ('metric', lambda u: replace(u, metric_before=1e300)),
+    'metric before NaN': ('metric', lambda u: replace(u, metric_before=math.nan)),
+    'a teacher of ages': ('seconds', lambda u: replace(u, teacher_seconds=1e38)),
+    'a training before its time': ('seconds', lambda u: replace(u, training_seconds=-1.0)),
+    'a training without end': ('seconds', lambda u: replace(u, training_seconds=math.inf)),
     'threshold 0': ('metric', lambda u: replace(u, threshold=0.0)),
     'threshold 1': ('metric', lambda u: replace(u, threshold=1.0)),
     'threshold NaN': ('metric', lambda u: replace(u, threshold=math.nan)),

@@ -455,3 +455,26 @@ def test_trains_a_share_of_the_weights(student, pictures, teacher):
             assert moves[changed].min() >= moves.quantile(0.8999)
     assert all(0.08 < count / len(changed) < 0.1001 for count in counts)
     assert len(moves) == len(changed)
+
+
+@pytest.mark.parametrize('at_step', [0, 2])
+def test_training_that_fails_leaves_no_trace(student, pictures, teacher, at_step, monkeypatch):
+    trainer = StudentTrainer(student, papers_settings(threshold=1.0, replay=1))
+    trainer(pictures[0], teacher(pictures[0]))
+    before, metric = weights_of(student), trainer.metric()
+    steps = iter(range(9))
+    loss = trainer._loss
+
+    def fail(*arguments):
+        if next(steps) >= 2 * at_step:  # a key frame's loss, and that of the one replayed
+            raise RuntimeError('too large')
+        return loss(*arguments)
+    monkeypatch.setattr(trainer, '_loss', fail)
+    with pytest.raises(RuntimeError):
+        trainer(pictures[1], teacher(pictures[1]))
+    monkeypatch.undo()
+    if not at_step:
+        assert not changed_tensors(student, before)
+        assert trainer.metric() == metric, 'the last key frame is the one before'
+    assert trainer(pictures[2], teacher(pictures[2])).changed
+    assert len(trainer._memory) == 2

@@ -117,3 +117,15 @@ def test_labels_are_held_as_they_were_given():
         labels.append(prediction)
     assert same(labels, predictions) and same(labels.first(1), predictions[:1])
     assert labels[0].boxes.shape == (0, 4)
+
+
+def test_a_changed_class_of_somebodys_own_labels_anew(video, tmp_path, monkeypatch):
+    module = tmp_path / 'somebodys_teacher.py'
+    module.write_text('class Teacher: ...\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ('somebodys_teacher:Teacher', '')
+    label(video, tmp_path, names=names)
+    label(video, tmp_path, refuse, names=names)
+    module.write_text('class Teacher:\n    better = True\n')
+    with pytest.raises(AssertionError):
+        label(video, tmp_path, refuse, names=names)

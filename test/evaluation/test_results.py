@@ -21,9 +21,9 @@ def trial(name='partial', delay=None, video='film.mp4'):
         'student.pth', Method(name, delay), load_profile('paper'))
 
 
-def identity(*arguments, label='', learning_rate=0.01, **options):
+def identity(*arguments, label='', learning_rate=0.01, threads=1, **options):
     return identify(
-        trial(*arguments, **options), label, {'learning_rate': learning_rate}, 0x12)
+        trial(*arguments, **options), label, {'learning_rate': learning_rate}, 0x12, threads)
 
 
 def a_run():
@@ -87,6 +87,7 @@ def test_files_are_written_and_gone_on_with(tmp_path):
     resumed = Results(tmp_path, True, plan)
     assert resumed.has(identity(video='a'))
     assert not resumed.has(identity(video='a', learning_rate=0.1))
+    assert not resumed.has(identity(video='a', threads=2))
     assert not resumed.has(identity('partial', 8, video='a'))
     add(resumed, video='a', learning_rate=0.1)
     add(resumed, video='a', label='another')

@@ -193,3 +193,12 @@ def test_same_run_twice_is_the_same(clip, student):
 def test_unknown_method_is_refused(student):
     with pytest.raises(ValueError, match='magic'):
         Simulation(Method('magic'), student, PAPER)
+
+
+def test_late_answers_are_applied_as_the_nodes_do(clip, student):
+    slow = replace(PAPER, t_ti=3.0, t_si=0.1)
+    run = simulate(clip, student, profile=slow, client=papers_client(
+        late_update='continue', update_timeout=2.0, min_stride=1, max_stride=1))
+    assert len(run.key_frames) > 1
+    # The second key frame was sent before the first was answered, and did not take its place.
+    assert run.key_frames[1].seconds < 3.0 and run.key_frames[0].next_stride

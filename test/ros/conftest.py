@@ -60,14 +60,14 @@ class Ros:
     def collect(self, kind, topic, depth=100):
         """Subscribe and return the list that the messages will be in."""
         messages = []
-        profile = qos()
+        profile = qos()['qos_profile']
         profile.depth = depth
         self.probe.create_subscription(kind, topic, messages.append, profile)
         return messages
 
     def publisher(self, kind, topic, subscribers=1):
         """Return a publisher that has found its subscribers."""
-        publisher = self.probe.create_publisher(kind, topic, qos())
+        publisher = self.probe.create_publisher(kind, topic, **qos())
         wait_for(lambda: publisher.get_subscription_count() >= subscribers)
         return publisher
 

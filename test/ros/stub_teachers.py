@@ -1,5 +1,7 @@
 """Teachers of the tests' own."""
 
+import time
+
 import numpy as np
 
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
@@ -15,8 +17,22 @@ class HalfPerson:
         return TeacherPrediction(label, np.array([[0, 0, width // 2, height]], np.float32))
 
 
-class Broken:
-    """Fails at every frame."""
+class BrokenOnce(HalfPerson):
+    """Fails at the first frame."""
+
+    def __init__(self):
+        self._failed = False
 
     def __call__(self, frame):
-        raise RuntimeError('out of memory')
+        if not self._failed:
+            self._failed = True
+            raise RuntimeError('out of memory')
+        return super().__call__(frame)
+
+
+class Slow(HalfPerson):
+    """Takes its time."""
+
+    def __call__(self, frame):
+        time.sleep(0.5)
+        return super().__call__(frame)

@@ -1,5 +1,6 @@
 """Images to arrays and back."""
 
+import cv2
 import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage
@@ -50,3 +51,9 @@ def test_garbage_is_no_compressed_image():
         to_bgr(CompressedImage(format='jpeg', data=to_bytes(b'garbage')))
     with pytest.raises(ImageMessageError, match='cannot be decoded'):
         to_bgr(CompressedImage(format='jpeg'))
+
+
+def test_a_compressed_image_may_be_too_small_too():
+    data = cv2.imencode('.png', np.zeros((20, 64, 3), np.uint8))[1]
+    with pytest.raises(ImageMessageError, match='64x20 pixels is too small: expected 33x33'):
+        to_bgr(CompressedImage(format='png', data=to_bytes(data)))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import Parameter
+from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -107,6 +108,28 @@ def test_bad_image_loses_nothing(ros, weights, frame):
         time.sleep(0.2)
     play(images, masks, [frame], sec=3)
     assert [mask.header.stamp.sec for mask in masks] == [3]
+
+
+def test_an_override_holds_for_its_topic_alone(ros, weights):
+    node = start(ros, weights, **{
+        'qos_overrides__/segmentation/mask__publisher__reliability': 'best_effort',
+        'qos_overrides__/segmentation/mask__publisher__depth': 7})
+
+    def reliability(topic):
+        found = (node.get_publishers_info_by_topic(topic)
+                 + node.get_subscriptions_info_by_topic(topic))
+        return found[0].qos_profile.reliability if found else None
+    topics = ('/segmentation/mask', '/segmentation/overlay', '/student/status', '/weight_updates')
+    wait_for(lambda: all(reliability(topic) is not None for topic in topics))
+    best_effort, reliable = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
+    assert [reliability(topic) for topic in topics] == [
+        best_effort, reliable, reliable, reliable]
+
+
+def test_status_comes_without_a_clock(ros, weights):
+    start(ros, weights, use_sim_time=True, status_period=0.1)
+    statuses = ros.collect(TutorStatus, 'student/status')
+    wait_for(lambda: len(statuses) > 2)
 
 
 def test_without_a_teacher_no_key_frame_is_sent_and_masks_go_on(ros, weights, frame):
@@ -361,6 +384,25 @@ def test_diagnostics_follow_the_state(ros, weights, frame):
     play(images, masks, [frame])
     wait_for(lambda: diagnostics[-1].status[0].level == DiagnosticStatus.WARN)
     assert diagnostics[-1].status[0].name == '/student: tutoring'
+
+
+def test_status_tells_a_teacher_that_answers_from_one_that_does_not(ros, weights, frame):
+    start(ros, weights, status_period=0.1, min_stride=1, max_stride=1, update_timeout=0.5)
+    statuses = ros.collect(TutorStatus, 'student/status')
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: ros.probe.count_subscribers('key_frames'))
+
+    def play_until(condition):
+        wait_for(lambda: play(images, masks, [frame], sec=len(masks)) or condition())
+    play(images, masks, [frame])
+    updates.publish(answer(wait_for(lambda: key_frames)[0], Student()))
+    play_until(lambda: statuses and statuses[-1].state == TutorStatus.STATE_TUTORED)
+    play_until(lambda: statuses and statuses[-1].state == TutorStatus.STATE_UPDATE_OVERDUE)
+    before = len(statuses)
+    play_until(lambda: len(statuses) > before + 15)  # more than one time-out
+    assert {status.state for status in statuses[before:]} == {TutorStatus.STATE_UPDATE_OVERDUE}
 
 
 def test_reset_begins_a_new_session_with_the_first_weights(ros, weights, frame):

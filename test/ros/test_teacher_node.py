@@ -1,5 +1,7 @@
 """The teacher node over DDS, and together with the student node."""
 
+import time
+
 from helpers import wait_for
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from shadowtutor_ros.algorithms.server import Server
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers import TeacherError
 from shadowtutor_ros.msg import KeyFrame, WeightUpdate
@@ -64,12 +67,46 @@ def test_garbage_loses_nothing(ros, weights, frame):
 
 
 def test_a_teacher_that_fails_on_a_frame_goes_on(ros, weights, frame, capfd):
-    start(ros, weights, teacher='stub_teachers:Broken')
-    publisher = ros.publisher(KeyFrame, 'key_frames')
-    said = []
-    wait_for(lambda: publisher.publish(key_frame(Student.load(weights), frame)) or said.append(
-        capfd.readouterr().err) or 'out of memory' in ''.join(said))
+    start(ros, weights, teacher='stub_teachers:BrokenOnce')
+    updates, publisher = ros.collect(WeightUpdate, 'weight_updates'), ros.publisher(
+        KeyFrame, 'key_frames')
+    student, said = Student.load(weights), []
+    publisher.publish(key_frame(student, frame, 1))
+    wait_for(lambda: said.append(capfd.readouterr().err) or 'out of memory' in ''.join(said))
     assert 'Traceback' not in ''.join(said)
+    publisher.publish(key_frame(student, frame, 2))
+    assert [update.key_frame_number for update in wait_for(lambda: updates)] == [2]
+
+
+def test_a_teacher_that_cannot_be_warmed_up_answers(ros, weights, frame, capfd, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError('out of memory')
+    monkeypatch.setattr(Server, 'warm_up', fail)
+    start(ros, weights)
+    updates = ros.collect(WeightUpdate, 'weight_updates')
+    ros.publisher(KeyFrame, 'key_frames').publish(key_frame(Student.load(weights), frame))
+    wait_for(lambda: updates)
+    assert 'could not be warmed up: RuntimeError: out of memory' in capfd.readouterr().err
+
+
+def test_the_newest_key_frame_is_answered_and_robots_in_turn(ros, weights, frame):
+    start(ros, weights, teacher='stub_teachers:Slow', robots=['/one', '/two'], max_updates=1)
+    student, answers = Student.load(weights), []
+    publishers = {}
+    for name in ('one', 'two'):
+        ros.probe.create_subscription(
+            WeightUpdate, f'/{name}/weight_updates', lambda update, name=name: answers.append(
+                (name, update.key_frame_number)), 10)
+        publishers[name] = ros.publisher(KeyFrame, f'/{name}/key_frames')
+    publishers['one'].publish(key_frame(student, frame, 1))
+    # While the first is labelled, three more come of the same robot, and one of the other.
+    time.sleep(0.2)
+    for name, number in (('one', 2), ('one', 3), ('two', 1), ('one', 4)):
+        publishers[name].publish(key_frame(student, frame, number, session=len(name)))
+        time.sleep(0.02)
+    wait_for(lambda: len(answers) == 3)
+    time.sleep(1.0)
+    assert answers == [('one', 1), ('two', 1), ('one', 4)]
 
 
 def test_robots_have_sessions_of_their_own(ros, weights, frame):

@@ -252,3 +252,9 @@ def test_mutated_frames_are_frames_or_refused(image_format):
             assert min(frame.shape[:2]) >= 33 and frame.size <= 3 * MAX_PIXELS
             assert image_format != 'raw' or frame.shape == picture().shape
     assert refused > 30
+
+
+def test_a_narrow_frame_stays_large_enough_for_the_student():
+    frame = np.zeros((120, 3840, 3), np.uint8)
+    kind, data = encode_image(frame, 'raw', max_width=640)
+    assert decode_image(kind, data).shape == (33, 640, 3)

@@ -9,6 +9,7 @@ import pytest
 from shadowtutor_ros.labels import BACKGROUND, IGNORE
 from shadowtutor_ros.models.teachers import load_teacher, TeacherError, TEACHERS
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
+import torch
 
 FRAME = np.zeros((6, 8, 3), np.uint8)
 
@@ -133,6 +134,14 @@ def test_ignored_pixels_and_double_boxes_pass(monkeypatch):
     monkeypatch.setattr(Constant, 'prediction', TeacherPrediction(
         np.full((6, 8), IGNORE, np.uint8), np.ones((2, 4))))
     assert load_teacher(path_of(Plain))(FRAME).boxes.dtype == np.float32
+
+
+def test_a_mirrored_label_passes(monkeypatch):
+    label = np.arange(48, dtype=np.uint8).reshape(6, 8) % 9
+    monkeypatch.setattr(Constant, 'prediction', TeacherPrediction(
+        label[:, ::-1], np.zeros((0, 4), np.float32)))
+    got = torch.from_numpy(load_teacher(path_of(Plain))(FRAME).label)
+    assert (got.numpy() == label[:, ::-1]).all()
 
 
 @pytest.mark.parametrize('frame', (
