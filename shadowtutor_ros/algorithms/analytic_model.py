@@ -14,6 +14,7 @@ for its update, which comes after t_net + t_ti plus t_sd for each training step.
 
 from dataclasses import dataclass
 import math
+from typing import Iterable
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ class Bounds:
 
     lower: float
     upper: float
+
+    @classmethod
+    def around(cls, bounds: Iterable['Bounds']) -> 'Bounds':
+        """Return what lies around all of them."""
+        bounds = list(bounds)
+        return cls(min(one.lower for one in bounds), max(one.upper for one in bounds))
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,20 @@ class ClientSettings:
     still_stride: int = 512
 
 
+def analytic_strides(settings: ClientSettings) -> list[dict[str, int]]:
+    """
+    Return the strides that the analytic model's bounds have to be taken over.
+
+    :param settings: key frames by drift may come sooner than MIN_STRIDE, those of a still scene
+        later than MAX_STRIDE.
+    """
+    low = {settings.min_stride, 1} if settings.drift else {settings.min_stride}
+    high = {settings.max_stride}
+    if settings.still:
+        high.add(max(settings.max_stride, settings.still_stride))
+    return [{'min_stride': least, 'max_stride': most} for least in low for most in high]
+
+
 @dataclass
 class ClientCounters:
     """What happened in a session, counted."""

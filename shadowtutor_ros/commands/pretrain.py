@@ -32,6 +32,9 @@ CHECKPOINT_PERIOD = 60.0
 
 _DEFAULTS = PretrainSettings()
 
+#: Of a look, to train on; a seed's next one is to validate on.
+_MOST_SCENES = 99
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
@@ -98,19 +101,20 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(
             f'{data[0].name}: {len(data[0])} images to train on, {len(data[1])} to validate on, '
             f'{share:.0%} of the batches', highlight=False)
-    pretraining = Pretraining(training, shares, settings, arguments.classes, start)
+    origin = {'start': _origin(arguments.start)}
+    if 'scene' in arguments.data:
+        origin |= {name: getattr(arguments, name) for name in (
+            'looks', 'scenes', 'scene_frames', 'scene_size')}
+    pretraining = Pretraining(training, shares, settings, arguments.classes, start, origin)
     if arguments.resume:
         pretraining.load(checkpoint)
         console.print(f'going on after step {pretraining.step}', highlight=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     recipe = {
         'command': 'shadowtutor pretrain', 'version': __version__, **asdict(settings),
-        'classes': arguments.classes, 'start': _origin(arguments.start),
+        'classes': arguments.classes, **origin,
         'data': [{'name': dataset.name, 'share': share, 'images': len(dataset),
                   'licences': dataset.licences} for dataset, share in zip(training, shares)]}
-    if 'scene' in arguments.data:
-        recipe |= {'looks': arguments.looks, 'scenes': arguments.scenes,
-                   'scene_frames': arguments.scene_frames, 'scene_size': arguments.scene_size}
     with _finishing_the_step(console) as interrupted:
         _train(pretraining, validation, recipe, out, checkpoint, console, interrupted)
     if interrupted:
@@ -215,6 +219,8 @@ def _settings(arguments: argparse.Namespace) -> PretrainSettings:
     for name, wanted in least.items():
         if getattr(arguments, name) < wanted:
             raise CommandError(f"--{name.replace('_', '-')} is {wanted} at least")
+    if arguments.scenes > _MOST_SCENES:
+        raise CommandError(f'--scenes is {_MOST_SCENES} at most: others are to validate on')
     if arguments.crop % 8:
         raise CommandError(f'--crop {arguments.crop} is not a multiple of 8')
     return PretrainSettings(**{
@@ -252,11 +258,12 @@ def _open(data: str, arguments: argparse.Namespace) -> tuple[Dataset, Dataset]:
         if unknown:
             raise CommandError(f"look '{unknown[0]}' is unknown: choose from {', '.join(LOOKS)}")
         # Seeds from 1000 on, so that nothing that is shown with a small seed was trained on.
-        first = 1000 + 100 * arguments.seed
+        first = 1000 + (_MOST_SCENES + 1) * arguments.seed
+        last = first + _MOST_SCENES
         return (
             scene_dataset(looks, range(first, first + arguments.scenes), arguments.scene_frames,
                           arguments.scene_size),
-            scene_dataset(looks, range(first + 99, first + 100), 10, arguments.scene_size))
+            scene_dataset(looks, range(last, last + 1), 10, arguments.scene_size))
     if coco:
         return coco_folder(folder, arguments.classes, arguments.seed)
     if (folder / 'images').is_dir() and (folder / 'labels').is_dir():

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from shadowtutor_ros.evaluation.scenes import Scene
 from shadowtutor_ros.labels import class_map, COCO_NAMES, IGNORE, NUM_CLASSES
@@ -73,8 +74,8 @@ def hold_out(count: int, share: float, seed: int) -> np.ndarray:
     return held
 
 
-def _read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    image = cv2.imread(str(path), flags)
+def _read_image(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
     if image is None:
         raise DatasetError(f"'{path}' cannot be read as an image")
     return image
@@ -118,7 +119,11 @@ def label_folder(folder: Path, seed: int = 0) -> tuple[Dataset, Dataset]:
 
     def label_of(name: str) -> np.ndarray:
         path = folder / 'labels' / f'{name}.png'
-        label = _read_image(path, cv2.IMREAD_UNCHANGED)
+        try:
+            # Pillow, not OpenCV, which turns the ids of a PNG with a palette into colours.
+            label = np.array(Image.open(path))
+        except OSError:
+            raise DatasetError(f"'{path}' cannot be read as an image") from None
         known = label[label != IGNORE]
         if label.ndim != 2 or label.dtype != np.uint8 or (
                 known.size and known.max() >= NUM_CLASSES):

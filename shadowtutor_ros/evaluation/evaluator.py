@@ -80,7 +80,9 @@ class Trial:
     def title(self) -> str:
         """What it is, for people."""
         link = self.profile.link
-        network = f' {link.bandwidth_up / 1e6:g} Mbit/s' if self.method.on_network else ''
+        up, down = link.bandwidth_up / 1e6, link.bandwidth_down / 1e6
+        both = f'{up:g}' if up == down else f'{up:g}/{down:g}'
+        network = f' {both} Mbit/s' if self.method.on_network else ''
         return f'{self.labelling.name} {self.method.label}{network}'
 
 
@@ -147,5 +149,8 @@ def save_label_map(label_map: np.ndarray, path: Path) -> None:
     :param path: of the file; Pillow reads the ids back as they are.
     """
     image = Image.fromarray(label_map, 'L')
-    image.putpalette(COLORS.tobytes())
+    # 256 colours, as Pillow packs the ids of fewer into fewer bits; what is ignored is white.
+    palette = np.full((256, 3), 255, np.uint8)
+    palette[:len(COLORS)] = COLORS
+    image.putpalette(palette.tobytes())
     image.save(path)

@@ -81,6 +81,16 @@ class Labels(Sequence[TeacherPrediction]):
         return labels
 
 
+def fingerprint(*names: str) -> str:
+    """
+    Return 24 hex digits that change with the files that are named.
+
+    :param names: paths of files and folders, which stand for their place, size and time; the scene
+        and somebody's own teacher, which stand for their code; or anything else, for itself.
+    """
+    return hashlib.sha256('\n'.join(map(_describe, names)).encode()).hexdigest()[:24]
+
+
 def label_video(
         frames: Iterable[np.ndarray], teacher: Callable[[], Teacher], video: str,
         teacher_names: tuple[str, ...], key: str, folder: Path, count: int = 0,
@@ -98,8 +108,7 @@ def label_video(
     :param on_label: is told the number of frames that have labels.
     :returns: a label for every frame.
     """
-    identity = '\n'.join([_describe(video), *map(_describe, teacher_names), key])
-    path = folder / f'{hashlib.sha256(identity.encode()).hexdigest()[:24]}.npz'
+    path = folder / f'{fingerprint(video, *teacher_names, key)}.npz'
     labels = Labels.load(path)
     known = len(labels)
     if not (labels.whole or 0 < count <= known):

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from shadowtutor_ros.algorithms.analytic_model import Bounds, Costs, throughput_bounds
-from shadowtutor_ros.algorithms.client import ClientSettings
+from shadowtutor_ros.algorithms.client import analytic_strides, ClientSettings
 from shadowtutor_ros.evaluation.profile import Link
-from shadowtutor_ros.evaluation.simulate import analytic_strides
 from shadowtutor_ros.evaluation.tables import group, kbit_per_s, Run, Series
 
 # More lines than this in one plot cannot be told apart.
@@ -47,9 +46,12 @@ def write_plots(runs: list[Run], folder: Path, rate: float = 0.0) -> list[Path]:
         fastest = max(run['mbit_per_s_link_up'] or 0 for run in runs)
         series = [one for one in series
                   if one.runs[0]['mbit_per_s_link_up'] in (None, fastest)]
-    write('accuracy.png', plot_accuracy, series)
-    for video in dict.fromkeys(run['video'] for run in runs):
-        write(f'time_{_file_name(video)}.png', plot_time, series, video)
+    # Naive offloading has the teacher's own labels: there is nothing to see.
+    series = [one for one in series if one.method != 'naive']
+    if series:
+        write('accuracy.png', plot_accuracy, series)
+        for video in dict.fromkeys(run['video'] for one in series for run in one.runs):
+            write(f'time_{_file_name(video)}.png', plot_time, series, video)
     if len([one for one in series if one.distils]) > 1:
         write('trade.png', plot_trade, series, rate)
     return written
@@ -63,7 +65,7 @@ def _file_name(video: str) -> str:
 def plot_accuracy(series: list[Series], path: Path) -> None:
     """Plot mean IoU of each video and method as bars, of both kinds."""
     pyplot = _pyplot()
-    series = [one for one in series if one.method != 'naive'][:_MOST_LINES]
+    series = series[:_MOST_LINES]
     videos = list(dict.fromkeys(run['video'] for one in series for run in one.runs))
     figure, axes = pyplot.subplots(
         2, 1, sharex=True, figsize=(max(9, 1.5 + 0.7 * (len(videos) + 1)), 7.5),
@@ -95,7 +97,7 @@ def plot_time(series: list[Series], video: str, path: Path) -> None:
     """Plot mean IoU and the key frames of each method over the frames of a video."""
     pyplot = _pyplot()
     runs = [(one.name, run) for one in series for run in one.runs
-            if run['video'] == video and one.method != 'naive'][:_MOST_LINES]
+            if run['video'] == video][:_MOST_LINES]
     figure, (accuracy, keys) = pyplot.subplots(
         2, 1, sharex=True, figsize=(10, 4 + 0.3 * len(runs)), layout='constrained',
         gridspec_kw={'height_ratios': (4, 0.3 + 0.4 * len(runs))})
@@ -155,9 +157,10 @@ def plot_bandwidth(runs: list[Run], path: Path) -> None:
                   if run[field] is not None]
         means = {place: np.mean([value for other, value in points if other == place])
                  for place, _ in sorted(points)}
-        axis.plot(*zip(*points), '.', color=color, markersize=4, alpha=0.5)
-        axis.plot(list(means), list(means.values()), 'o-', color=color,
-                  label=f'{name}, measured mean')
+        if points:  # with frames from key frame to key frame
+            axis.plot(*zip(*points), '.', color=color, markersize=4, alpha=0.5)
+            axis.plot(list(means), list(means.values()), 'o-', color=color,
+                      label=f'{name}, measured mean')
     axis.set(xscale='log', xlabel='bandwidth up, Mbit/s', ylabel='throughput, frames/s',
              ylim=(0, None), xlim=(bandwidths[0], bandwidths[-1]))
     ticks = sorted(set(megabits))
@@ -193,14 +196,13 @@ def bounds_over_bandwidth(runs: list[Run], megabits: float) -> Bounds:
     if settings['late_update'] == 'continue':
         return Bounds(1 / profile['t_si'], 1 / profile['t_si'])
     names = [field.name for field in fields(ClientSettings)]
-    bounds = [throughput_bounds(
+    return Bounds.around(throughput_bounds(
         # The bytes have no part in these bounds but for the time they take.
         Costs(profile['t_si'], t_sd, profile['t_ti'], t_net, s_net=1.0),
         **strides, max_updates=settings['max_updates'])
         for t_net in (min(times), max(times))
         for strides in analytic_strides(ClientSettings(
-            **{name: settings[name] for name in names if name in settings}))]
-    return Bounds(min(one.lower for one in bounds), max(one.upper for one in bounds))
+            **{name: settings[name] for name in names if name in settings})))
 
 
 def _cycles(run: Run) -> list[dict[str, Any]]:

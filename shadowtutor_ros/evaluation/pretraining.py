@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -207,13 +208,16 @@ class Pretraining:
     :param settings: see there.
     :param num_classes: 9, or 81 for data with COCO's own classes.
     :param start: student to begin with; None for a new one.
+    :param origin: what data and start are made from, of what JSON can hold: a checkpoint must be
+        of the same.
     :ivar seconds: that were spent on it so far, by whoever drives it.
     :ivar best_miou: likewise.
     """
 
     def __init__(
             self, training: list[Dataset], shares: list[float], settings: PretrainSettings,
-            num_classes: int = NUM_CLASSES, start: Student | None = None):
+            num_classes: int = NUM_CLASSES, start: Student | None = None,
+            origin: dict[str, Any] | None = None):
         torch.manual_seed(settings.seed)
         self.student = _normalised_one_by_one(start or Student(num_classes))
         self.settings = settings
@@ -224,7 +228,7 @@ class Pretraining:
         self._shares = shares
         # What a checkpoint must be of to be gone on from.
         self._origin = {
-            **asdict(settings), 'classes': self.student.num_classes,
+            **(origin or {}), **asdict(settings), 'classes': self.student.num_classes,
             'data': [[dataset.name, len(dataset)] for dataset in training],
             'shares': [round(share, 6) for share in shares]}
         self._average = AveragedModel(

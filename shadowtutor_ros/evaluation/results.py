@@ -9,6 +9,7 @@ from typing import Any
 
 from shadowtutor_ros.algorithms.analytic_model import Bounds
 from shadowtutor_ros.evaluation.evaluator import Trial
+from shadowtutor_ros.evaluation.label_cache import fingerprint
 from shadowtutor_ros.evaluation.simulate import Run
 
 #: The columns of the CSV.
@@ -57,6 +58,8 @@ def identify(
         'settings': settings,
         'conditions': {
             'teacher': labelling.teacher, 'teacher_weights': labelling.teacher_weights,
+            'inputs': fingerprint(
+                labelling.clip.video, labelling.teacher, labelling.teacher_weights),
             'student': trial.student, 'student_weights': f'{weights:08x}',
             'width': labelling.clip.width, 'frames': labelling.clip.frames,
             'fps': labelling.clip.fps, 'camera_jpeg': labelling.clip.jpeg,

@@ -12,7 +12,7 @@ import numpy as np
 
 from shadowtutor_ros.algorithms import analytic_model
 from shadowtutor_ros.algorithms.analytic_model import Bounds, Costs
-from shadowtutor_ros.algorithms.client import Client, ClientSettings
+from shadowtutor_ros.algorithms.client import analytic_strides, Client, ClientSettings
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.evaluation.profile import Profile
 from shadowtutor_ros.labels import NUM_CLASSES
@@ -21,7 +21,7 @@ from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import (
-    decode_image, DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame)
+    decode_image, DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame, LIFESPAN)
 from shadowtutor_ros.wire.weight_update import UpdateRejected, WeightUpdate
 
 #: The student alone; every frame to the teacher; distillation of everything, of the back end.
@@ -106,7 +106,7 @@ class Run:
     @property
     def miou(self) -> float:
         """Mean over the frames, over classes whose union is not empty."""
-        return float(np.mean(self.miou_by_frame))
+        return float(np.nanmean(self.miou_by_frame))
 
     @property
     def miou_present(self) -> float:
@@ -125,20 +125,6 @@ class Run:
         sent = sum(record.bytes_up + record.bytes_down for record in self.key_frames[:-1])
         last = self.key_frames[-1] if self.key_frames else None
         return 8 * sent / last.seconds if last and last.seconds else float('nan')
-
-
-def analytic_strides(settings: ClientSettings) -> list[dict[str, int]]:
-    """
-    Return the strides that the analytic model's bounds have to be taken over.
-
-    :param settings: key frames by drift may come sooner than MIN_STRIDE, those of a still scene
-        later than MAX_STRIDE.
-    """
-    low = {settings.min_stride, 1} if settings.drift else {settings.min_stride}
-    high = {settings.max_stride}
-    if settings.still:
-        high.add(max(settings.max_stride, settings.still_stride))
-    return [{'min_stride': least, 'max_stride': most} for least in low for most in high]
 
 
 class _CachedTeacher:
@@ -185,7 +171,8 @@ class Simulation:
             InferenceEngine(student, device=device), self._on_key_frame, client, session_id=1)
         self.client.connected = method.name != 'wild'
         self._frame = 0
-        self._server_free = 0.0
+        #: When the link is free, either way, and the server.
+        self._up_free = self._down_free = self._server_free = 0.0
         #: When updates arrive, and the key frames that they answer; in the order of sending.
         self._in_flight: list[tuple[float, WeightUpdate, KeyFrameRecord]] = []
         self._loss = np.random.default_rng(0)
@@ -262,8 +249,12 @@ class Simulation:
     def _on_key_frame(self, key_frame: KeyFrame) -> None:
         """Do as the network and the teacher node do with a key frame."""
         image_format, data = self._encode(key_frame.frame)
-        link = self._profile.link
-        if self._loss.random() < link.loss:
+        link, on_network = self._profile.link, self._method.on_network
+        # One message after another crosses the link, and one that is lost takes its time too.
+        arrival = max(self._now, self._up_free) + link.time_up(len(data))
+        expired = on_network and arrival > self._now + LIFESPAN
+        self._up_free = self._now + LIFESPAN if expired else arrival - link.latency
+        if self._loss.random() < link.loss or expired:
             self.key_frames.append(KeyFrameRecord(
                 self._frame, self._now, np.nan, np.nan, 0, len(data), 0, lost=True))
             return
@@ -273,14 +264,14 @@ class Simulation:
             self._frame, self._now, update.metric_before, update.metric_after, update.steps,
             len(data), len(update.tensors.blob), lost=self._loss.random() < link.loss)
         self.key_frames.append(record)
-        if record.lost:
-            return
-        begin = max(self._now + link.time_up(len(data)), self._server_free)
+        begin = max(arrival, self._server_free)
         self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
-        arrival = self._server_free + link.time_down(record.bytes_down)
-        if self._method.update_delay is not None:
+        arrival = max(self._server_free, self._down_free) + link.time_down(record.bytes_down)
+        self._down_free = arrival - link.latency
+        if not on_network:
             arrival = self._frame + self._method.update_delay
-        self._in_flight.append((arrival, update, record))
+        if not record.lost:
+            self._in_flight.append((arrival, update, record))
 
     def _bound(self, run: Run) -> None:
         """Add the bounds of the analytic model, for the cheapest and the dearest whole cycle."""
@@ -296,13 +287,8 @@ class Simulation:
             record.bytes_up + record.bytes_down) for record in cycles]
         options = [{**limits, 'max_updates': settings.max_updates}
                    for limits in analytic_strides(strides)]
-        throughput = [analytic_model.throughput_bounds(cost, **option)
-                      for cost in costs for option in options]
-        traffic = [analytic_model.traffic_bounds(cost, **option)
-                   for cost in costs for option in options]
-        run.throughput_bounds = Bounds(
-            min(bounds.lower for bounds in throughput), max(bounds.upper for bounds in throughput))
+        run.throughput_bounds, run.traffic_bounds = (
+            Bounds.around(bounds(cost, **option) for cost in costs for option in options)
+            for bounds in (analytic_model.throughput_bounds, analytic_model.traffic_bounds))
         if strides.late_update == 'continue':
             run.throughput_bounds = Bounds(1 / profile.t_si, 1 / profile.t_si)
-        run.traffic_bounds = Bounds(
-            min(bounds.lower for bounds in traffic), max(bounds.upper for bounds in traffic))

@@ -257,8 +257,10 @@ class _Graph:
                     compute(self.pixels)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            # Another thread may train meanwhile.
-            with torch.cuda.graph(self._graph, capture_error_mode='thread_local'):
+            # Another thread may train meanwhile. PyTorch's own stream is of the first device that
+            # a graph was recorded on.
+            with torch.cuda.graph(
+                    self._graph, stream=stream, capture_error_mode='thread_local'):
                 self._result = compute(self.pixels)
 
     def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

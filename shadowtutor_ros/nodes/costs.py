@@ -7,7 +7,7 @@ from statistics import median
 
 from shadowtutor_ros.algorithms.analytic_model import (
     Bounds, Costs, throughput_bounds, traffic_bounds)
-from shadowtutor_ros.algorithms.client import ClientSettings
+from shadowtutor_ros.algorithms.client import analytic_strides, ClientSettings
 from shadowtutor_ros.wire.weight_update import Scope, WeightUpdate
 
 #: How many of the latest frames and key frames the costs are the medians of.
@@ -83,7 +83,7 @@ class CostMeter:
         """
         Return what the analytic model makes of the medians.
 
-        :param settings: the strides.
+        :param settings: the strides, ``drift`` and ``still``.
         :returns: throughput in frames a second and traffic in bit/s; NaN without a sample.
         """
         measured = self.costs()
@@ -92,6 +92,7 @@ class CostMeter:
         costs = Costs(
             measured.t_si, measured.t_sd, measured.t_ti, measured.t_net,
             measured.key_frame_bytes + measured.update_bytes)
-        limits = {'min_stride': settings.min_stride, 'max_stride': settings.max_stride,
-                  'max_updates': self.max_updates}
-        return throughput_bounds(costs, **limits), traffic_bounds(costs, **limits)
+        return tuple(
+            Bounds.around(bounds(costs, **strides, max_updates=self.max_updates)
+                          for strides in analytic_strides(settings))
+            for bounds in (throughput_bounds, traffic_bounds))

@@ -29,11 +29,8 @@ from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
 from shadowtutor_ros.nodes.running import qos, run, seconds, steady_clock
-from shadowtutor_ros.wire.key_frame import KeyFrame
+from shadowtutor_ros.wire.key_frame import KeyFrame, LIFESPAN
 from shadowtutor_ros.wire.weight_update import UpdateRejected
-
-#: Seconds after which a key frame that could not be delivered is of no use any more.
-KEY_FRAME_LIFESPAN = 10.0
 
 #: Seconds without an image after which the node says what it waits for, and says it again.
 SILENCE = 5.0
@@ -80,7 +77,7 @@ class StudentNode(Node):
         self._status = self.create_publisher(TutorStatus, '~/status', **qos())
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self._key_frame = self.create_publisher(
-            KeyFrameMessage, 'key_frames', **qos(lifespan=seconds(KEY_FRAME_LIFESPAN)))
+            KeyFrameMessage, 'key_frames', **qos(lifespan=seconds(LIFESPAN)))
         self._weight_updates = self.create_subscription(
             WeightUpdateMessage, 'weight_updates', self._on_update, **qos())
         compressed = self.parameters['image_transport'] == 'compressed'

@@ -16,6 +16,9 @@ FORMATS = ('jpeg', 'webp', 'png', 'raw')
 #: How it is by default; docs/evaluation.md shows what that costs.
 DEFAULT_FORMAT, DEFAULT_QUALITY = 'webp', 50
 
+#: Seconds after which a key frame that could not be delivered is of no use any more.
+LIFESPAN = 10.0
+
 #: Larger frames from the network are refused before memory is taken for them (4K UHD): to train
 #: on one takes some GB.
 MAX_PIXELS = 3840 * 2160

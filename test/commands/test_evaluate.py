@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,25 @@ def test_results_are_written_and_resumed(videos, tmp_path, capfd):
     assert len(runs(out)) == 8
 
 
+def test_another_video_of_the_same_name_is_run_again(videos, tmp_path, capfd):
+    out, video = tmp_path / 'out', tmp_path / '1.mp4'
+    options = ['--methods', 'wild', '--frames', '4', '--resume', '--out', out]
+    assert evaluate(videos[0], *options) == 0
+    before = runs(out)[0]['miou_by_frame']
+    shutil.copyfile(videos[1], video)
+    assert evaluate(video, *options) == 0
+    assert runs(out)[0]['miou_by_frame'] != before
+    capfd.readouterr()
+    assert evaluate(video, *options) == 0
+    assert '1.mp4 wild' not in capfd.readouterr().out
+
+
+def test_naive_offloading_alone(videos, tmp_path):
+    out = tmp_path / 'out'
+    assert evaluate(videos[0], '--methods', 'naive', '--frames', '4', '--out', out) == 0
+    assert runs(out)[0]['miou'] == 1 and not list(out.glob('*.png'))
+
+
 def test_settings_decide_what_is_run_again(videos, tmp_path, capfd):
     out = tmp_path / 'out'
     options = [videos[0], '--methods', 'wild', '--resume', '--out', out]
@@ -131,11 +151,22 @@ def test_sweep_over_the_bandwidth(videos, tmp_path):
 
 def test_lost_messages(videos, tmp_path):
     out = tmp_path / 'out'
-    assert evaluate(videos[0], '--methods', 'partial', '--loss', '1', '--out', out) == 0
-    (run,) = runs(out)
+    assert evaluate(videos[0], '--methods', 'partial', '--loss', '1', '--bandwidth', '80,8',
+                    '--out', out) == 0
+    run = runs(out)[0]
+    assert (out / 'bandwidth.png').is_file()
     assert run['lost'] == run['key_frames'] > 0 and run['within_bounds'] is None
     # Nobody waits an hour for what is lost.
     assert run['settings']['update_timeout'] < 60
+
+
+def test_predictions_of_links_that_differ_one_way_lie_apart(videos, tmp_path):
+    assert evaluate(
+        videos[0], '--methods', 'partial', '--frames', '3', '--bandwidth', '80,40',
+        '--bandwidth-up', '5', '--set', 'max_updates=1', '--loss', '1', '--save-predictions',
+        tmp_path / 'masks', '--out', tmp_path / 'out') == 0
+    assert sorted(path.name for path in tmp_path.glob('masks/*/*')) == [
+        'partial_5_40_Mbit_s', 'partial_5_80_Mbit_s']
 
 
 def test_this_machine_is_measured(videos, tmp_path, capfd):

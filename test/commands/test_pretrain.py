@@ -66,6 +66,10 @@ def test_resumed_is_the_same_student(tmp_path, capfd):
     assert main([*arguments, str(parted), '--steps', '2']) == 0
     assert main([*arguments, str(parted), '--steps', '4', '--resume']) == 0
     assert 'going on after step 2' in capfd.readouterr().out
+    # Of other scenes it is another training, and the file would tell a recipe that is not true.
+    capfd.readouterr()
+    assert main([*arguments, str(parted), '--steps', '6', '--resume', '--scene-frames', '3']) == 1
+    assert 'scene_frames' in capfd.readouterr().err
     ends = [torch.load(path.with_suffix('.checkpoint'), weights_only=True)
             for path in (whole, parted)]
     assert ends[0]['step'] == ends[1]['step'] == 4
@@ -128,6 +132,7 @@ def test_coco_with_all_its_classes(tmp_path, capfd):
     (['--looks', 'psychedelic'], ['psychedelic', 'day']),
     (['--out', 'student.pth'], ['.safetensors']),
     (['--steps', '0'], ['--steps']),
+    (['--scenes', '100'], ['--scenes', '99']),
     (['--crop', '10'], ['--crop', '64']),
     (['--crop', '100'], ['100', 'multiple of 8']),
     (['--shares', '1,2'], ['1 numbers']),

@@ -8,6 +8,7 @@ import pytest
 
 from shadowtutor_ros.evaluation.datasets import (
     coco_folder, DatasetError, decode_rle, draw_instances, hold_out, label_folder, scene_dataset)
+from shadowtutor_ros.evaluation.evaluator import save_label_map
 from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, IGNORE
 
 PERSON, AUTO = CLASS_NAMES.index('person'), CLASS_NAMES.index('auto')
@@ -61,6 +62,19 @@ def test_a_table_says_what_is_for_validation_and_under_which_licence(labels):
     (labels / 'sources.tsv').write_text('file\tsplit\n' + rows.replace('train', 'test'))
     with pytest.raises(DatasetError, match='neither train nor val'):
         label_folder(labels)
+
+
+def samples(folder):
+    return [dataset[index].label for dataset in label_folder(folder)
+            for index in range(len(dataset))]
+
+
+def test_a_palette_changes_nothing(labels):
+    before = samples(labels)
+    for path in (labels / 'labels').iterdir():
+        save_label_map(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), path)
+        assert cv2.imread(str(path)).std() > 10, 'a palette of colours'
+    assert all(np.array_equal(*both) for both in zip(samples(labels), before))
 
 
 @pytest.mark.parametrize('spoil, words', [

@@ -10,9 +10,11 @@ from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.scenes import Scene
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
+from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.wire.key_frame import LIFESPAN
 
 PAPER = load_profile('paper')
 FRAMES = 40
@@ -202,3 +204,37 @@ def test_late_answers_are_applied_as_the_nodes_do(clip, student):
     assert len(run.key_frames) > 1
     # The second key frame was sent before the first was answered, and did not take its place.
     assert run.key_frames[1].seconds < 3.0 and run.key_frames[0].next_stride
+
+
+@pytest.mark.parametrize('options', [
+    {'client': papers_client(late_update='continue', update_timeout=0.5, min_stride=1)},
+    {'client': papers_client(late_update='wait', update_timeout=0.5, min_stride=1)}])
+@pytest.mark.parametrize('link', [{}, {'loss': 0.5}])
+def test_a_link_carries_no_more_than_its_bandwidth(clip, student, options, link):
+    size = 64 * 96 * 3
+    # A key frame takes two seconds to the workstation, and a frame a tenth of one.
+    run = simulate(clip, student, profile=replace(
+        with_link(bandwidth_up=8 * size / 2, bandwidth_down=1e9, **link), t_si=0.1), **options)
+    arrived = [record for record in run.key_frames if record.next_stride is not None]
+    assert len(run.key_frames) > 3
+    assert bool(arrived) or link
+    assert len(arrived) <= run.seconds / 2
+
+
+def test_a_key_frame_that_takes_too_long_expires_as_in_the_middleware(clip, student):
+    size = 64 * 96 * 3
+    slow = replace(with_link(bandwidth_up=8 * size / (LIFESPAN + 1)), t_si=1.0)
+    client = papers_client(late_update='continue', update_timeout=5.0)
+    run = simulate(clip, student, profile=slow, client=client)
+    assert len(run.key_frames) > 2 and all(record.lost for record in run.key_frames)
+    # Where delays are given in frames the link has no say.
+    run = simulate(clip, student, profile=slow, client=client, update_delay=8)
+    assert run.key_frames and not any(record.lost for record in run.key_frames)
+
+
+def test_a_frame_that_the_teacher_ignores_counts_nowhere(clip, student):
+    frames, labels = clip
+    ignored = TeacherPrediction(np.full((64, 96), IGNORE, np.uint8), labels[0].boxes)
+    run = simulate((frames[:3], [labels[0], ignored, labels[2]]), student, 'wild')
+    assert np.isnan(run.miou_by_frame[1])
+    assert run.miou == pytest.approx(np.mean([run.miou_by_frame[0], run.miou_by_frame[2]]))

@@ -338,7 +338,8 @@ def test_status_counts(ros, weights, frame):
 
 
 def test_status_holds_what_was_measured_and_its_bounds(ros, weights, frame):
-    start(ros, weights, status_period=0.1, min_stride=1, max_stride=4, key_frame__format='raw')
+    start(ros, weights, status_period=0.1, min_stride=1, max_stride=4, drift=0.0, still=0.0,
+          key_frame__format='raw')
     statuses = ros.collect(TutorStatus, 'student/status')
     diagnostics = ros.collect(DiagnosticArray, '/diagnostics')
     masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')

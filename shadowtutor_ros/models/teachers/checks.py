@@ -64,5 +64,5 @@ def check_prediction(
             'wanted N×4 float32: x1, y1, x2, y2 in pixels')
     if not np.isfinite(boxes).all():
         raise TeacherError(f"the teacher '{name}' returned boxes that are not finite")
-    # PyTorch takes no views that go backwards.
-    return TeacherPrediction(np.ascontiguousarray(label), boxes.astype(np.float32))
+    # Copies: they are remembered, and the teacher may fill the same arrays again.
+    return TeacherPrediction(label.copy(), boxes.astype(np.float32))
