@@ -105,7 +105,7 @@ def launch_camera(context):
     params_file = LaunchConfiguration('params_file', default=PathJoinSubstitution(
         [FindPackageShare('shadowtutor_ros'), 'config', 'camera.yaml']))
     return [Node(
-        package='shadowtutor_ros', executable='camera_node', output='screen',
+        package='shadowtutor_ros', executable='camera_node', name='camera', output='screen',
         namespace=LaunchConfiguration('namespace'),
         parameters=[params_file, camera_parameters(context)],
         ros_arguments=['--log-level', LaunchConfiguration('log_level')], on_exit=end)]

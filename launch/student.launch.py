@@ -73,7 +73,8 @@ def launch_node(context):
             name: {'subscription': {'reliability': given['image_reliability']}}
             for name in (topic, f'{topic}/compressed')}
     node = Node(
-        package='shadowtutor_ros', executable='student_node', output='screen',
+        # With a name, so that what is given here wins over a section of that name in the file.
+        package='shadowtutor_ros', executable='student_node', name='student', output='screen',
         namespace=LaunchConfiguration('namespace'),
         parameters=[given['params_file'], parameters],
         remappings=[('image', image), ('image/compressed', f'{image}/compressed')],

@@ -69,7 +69,8 @@ def launch_node(context):
         name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, kind in PARAMETERS.items() if name in given}
     node = Node(
-        package='shadowtutor_ros', executable='teacher_node', output='screen',
+        # With a name, so that what is given here wins over a section of that name in the file.
+        package='shadowtutor_ros', executable='teacher_node', name='teacher', output='screen',
         namespace=LaunchConfiguration('namespace'),
         parameters=[given['params_file'], parameters],
         ros_arguments=['--log-level', given['log_level']],

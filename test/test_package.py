@@ -49,7 +49,9 @@ def installed_site():
 
 
 def installed_prefix():
-    return installed_site().parents[2]
+    # Humble on Ubuntu installs to <prefix>/local/lib/python3.10/dist-packages.
+    return next(folder for folder in installed_site().parents
+                if (folder / 'share' / 'shadowtutor_ros' / 'package.xml').is_file())
 
 
 def imported_modules():

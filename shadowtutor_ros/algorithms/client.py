@@ -259,7 +259,9 @@ class Client:
     def _check(self, update: WeightUpdate) -> dict[str, torch.Tensor]:
         """Check everything about an update and return the tensors to swap in, {} for none."""
         if update.session_id != self.session_id:
-            raise UpdateRejected('session', 'it is for another session')
+            raise UpdateRejected(
+                'session', 'it is for another session: one before a reset, or that of another '
+                'student on the same topics, which needs a namespace of its own')
         if update.key_frame_number not in self._unanswered:
             raise UpdateRejected(
                 'key_frame', f'it answers key frame {update.key_frame_number}, which awaits none')

@@ -34,6 +34,9 @@ from shadowtutor_ros.models.teachers import load_teacher, Teacher
 #: torchvision has to download first takes longer.
 START_TIMEOUT = 600.0
 
+#: Seconds without a new mask after which something must be wrong.
+PATIENCE = 120.0
+
 #: A teacher that takes longer than this for a frame, in seconds, is asked for a sample only.
 QUICK_TEACHER = 0.4
 
@@ -171,8 +174,14 @@ def run_nodes(
                 TextColumn('{task.completed}/{task.total}'), BarColumn(10), TimeRemainingColumn(),
                 TextColumn('{task.fields[state]}'), console=console) as progress:
             task = progress.add_task('', total=source.count, state='')
+            last, since = 0, time.monotonic()
             while nodes.running('camera'):
                 nodes.check('student', 'teacher')
+                if len(recorder.masks) > last:
+                    last, since = len(recorder.masks), time.monotonic()
+                elif time.monotonic() > since + PATIENCE:
+                    raise CommandError(
+                        f'no mask for {PATIENCE:.0f} s: see {nodes.logs}/student.log')
                 progress.update(
                     task, completed=len(recorder.masks), state=_describe(recorder.status))
                 time.sleep(0.2)

@@ -14,9 +14,7 @@ import json
 from multiprocessing import get_context
 import os
 from pathlib import Path
-import signal
 from statistics import median
-import sys
 
 import numpy as np
 from rich.console import Console
@@ -67,8 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, simulate, and write both; returns the exit status."""
     demo.open_video(arguments)
     Student.load(arguments.student)
-    # Namespaces outlive the process that made them, so it must not end at once.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     console, results = Console(), []
     folder = arguments.out
     # A process of its own, since a namespace is entered for good.

@@ -1,6 +1,7 @@
 """The command `shadowtutor` and its subcommands."""
 
 import argparse
+import signal
 import sys
 
 from shadowtutor_ros import __version__
@@ -34,6 +35,8 @@ def main(args: list[str] | None = None) -> int:
     :returns: the exit status.
     """
     parsed = make_parser().parse_args(args)
+    # Nodes and network namespaces outlive the process that made them, so it must not end at once.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         return parsed.run(parsed)
     except (ValueError, OSError) as error:

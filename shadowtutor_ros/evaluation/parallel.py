@@ -42,7 +42,12 @@ def run_tasks(
         for _ in range(jobs):
             here, there = context.Pipe()
             worker = context.Process(target=_serve, args=(work, there, threads), daemon=True)
-            worker.start()
+            # It inherits that Ctrl-C is blocked, until it ignores it by itself.
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                worker.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             # Held by the worker alone, its end is the end of the worker.
             there.close()
             workers[here] = worker

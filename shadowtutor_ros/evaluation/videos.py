@@ -59,8 +59,9 @@ def open_source(
     :param enlarge: how OpenCV enlarges; it reduces by areas.
     :raises SourceError: if it is missing or cannot be read; one line says what and what to do.
     """
-    if any(0 < length < 16 for length in size):
-        raise SourceError(f'a size of {size[0]}x{size[1]} is too small: 16x16 at least')
+    if any(0 < length < MIN_SIDE for length in size):
+        raise SourceError(
+            f'a size of {size[0]}x{size[1]} is too small: {MIN_SIDE}x{MIN_SIDE} at least')
     if source == 'scene':
         opened = _open_scene(size, seed, look)
     elif source.startswith('/dev/'):
@@ -73,15 +74,21 @@ def open_source(
         raise SourceError(
             f"source '{source}' is not there: give a video file, a folder of images, a device "
             "such as /dev/video0, or 'scene'")
-    if not frames:
-        return opened
-    count = frames if opened.count is None else min(frames, opened.count)
+    count = opened.count
+    if frames:
+        count = frames if count is None else min(frames, count)
     return Source(opened.name, opened.rate, count, lambda: _first(opened, frames))
 
 
 def _first(source: Source, frames: int) -> Iterator[np.ndarray]:
+    """Yield the first frames, or all of them where ``frames`` is 0."""
     # Not islice, which would keep the source from closing its file when the last is out.
     for index, frame in enumerate(source):
+        height, width = frame.shape[:2]
+        if min(height, width) < MIN_SIDE:
+            raise SourceError(
+                f"'{source.name}' has a frame of {width}x{height}, which is too small: "
+                f'{MIN_SIDE}x{MIN_SIDE} at least')
         yield frame
         if index + 1 == frames:
             return

@@ -8,6 +8,7 @@ _STATES = {
     TutorStatus.STATE_WAITING_FOR_IMAGES: (DiagnosticStatus.ERROR, 'no images'),
     TutorStatus.STATE_WAITING_FOR_TEACHER: (DiagnosticStatus.WARN, 'no teacher'),
     TutorStatus.STATE_TUTORED: (DiagnosticStatus.OK, 'tutored'),
+    TutorStatus.STATE_NO_MASKS: (DiagnosticStatus.ERROR, 'images cannot be processed'),
     TutorStatus.STATE_UPDATE_OVERDUE: (DiagnosticStatus.WARN, 'updates are overdue'),
 }
 

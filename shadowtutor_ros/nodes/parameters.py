@@ -306,8 +306,8 @@ def as_markdown() -> str:
     lines = [f'<!-- {_ORIGIN} -->', '', '# Parameters', '']
     lines += textwrap.wrap(
         'Those not marked *fixed* can be changed while the node runs, with `ros2 param set`. '
-        'Besides these, the quality of service of the topics in the tables of the README can be '
-        'overridden with the standard `qos_overrides` parameters.', 99)
+        'Besides these, the quality of service of the topics in the tables of the README, but for '
+        '`/diagnostics`, can be overridden with the standard `qos_overrides` parameters.', 99)
     for name, table in TABLES.items():
         lines += ['', f'## {name}_node', '']
         lines += ['| parameter | default | what it is |', '|---|---|---|']

@@ -67,6 +67,8 @@ class StudentNode(Node):
         self._reset = threading.Event()
         self._header = Header()
         self._last_image = time.monotonic()
+        #: When the first image came since the last mask; None where there was none.
+        self._unmasked_since: float | None = None
         self._costs = CostMeter()
         self._latencies: deque[float] = deque(maxlen=1000)
         self._said: set[str] = set()
@@ -130,6 +132,8 @@ class StudentNode(Node):
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._images_received += 1
         self._last_image = time.monotonic()
+        if self._unmasked_since is None:
+            self._unmasked_since = self._last_image
         if self._frames.put((message, self._last_image)):
             self._images_dropped += 1
 
@@ -151,7 +155,10 @@ class StudentNode(Node):
             self._say_what_is_missing(silent)
         client, counters = self.client, self.client.counters
         status = TutorStatus(header=Header(stamp=self.get_clock().now().to_msg()))
-        if silent >= SILENCE or not counters.frames:
+        unmasked_since = self._unmasked_since
+        if silent < SILENCE and unmasked_since is not None and now - unmasked_since >= SILENCE:
+            status.state = TutorStatus.STATE_NO_MASKS
+        elif silent >= SILENCE or not counters.frames:
             status.state = TutorStatus.STATE_WAITING_FOR_IMAGES
         elif not client.connected or not counters.updates_applied:
             status.state = TutorStatus.STATE_WAITING_FOR_TEACHER
@@ -195,20 +202,29 @@ class StudentNode(Node):
         self._diagnostics.publish(to_diagnostics(status, self.get_fully_qualified_name()))
 
     def _say_what_is_missing(self, silent: float) -> None:
-        topic = self._images.topic_name
-        wanted = self._images.qos_profile.reliability.name.lower().replace('_', ' ')
-        offers = [
+        topic, wanted = self._images.topic_name, self._images.qos_profile.reliability
+        compressed = self.parameters['image_transport'] == 'compressed'
+        kind = 'CompressedImage' if compressed else 'Image'
+        offers = self.get_publishers_info_by_topic(topic)
+        fitting = [offer for offer in offers if offer.topic_type == f'sensor_msgs/msg/{kind}']
+        override = f'-p qos_overrides.{topic}.subscription.reliability'
+        if not offers:
+            hint = ('nobody publishes there: start the camera, or remap the topic with --ros-args '
+                    f"-r {'image/compressed' if compressed else 'image'}:=/its/topic")
+        elif not fitting:
+            hint = "that is another type: set image_transport to 'raw' or 'compressed'"
+        elif wanted != ReliabilityPolicy.RELIABLE:
+            hint = f'if they are large, they may be lost: try {override}:=reliable'
+        elif all(offer.qos_profile.reliability != wanted for offer in fitting):
+            hint = f'that is offered at best effort alone: try {override}:=best_effort'
+        else:
+            hint = 'has the camera stopped?'
+        who = ', '.join(
             f'{offer.node_namespace.rstrip("/")}/{offer.node_name} ({offer.topic_type}, '
-            f'{offer.qos_profile.reliability.name.lower().replace("_", " ")})'
-            for offer in self.get_publishers_info_by_topic(topic)]
+            f'{_words(offer.qos_profile.reliability)})' for offer in offers)
         self.get_logger().warning(
-            f'no image for {silent:.0f} s on {topic} (wanted: {wanted}, '
-            f"{'CompressedImage' if topic.endswith('/compressed') else 'Image'}); "
-            + (f"published there by {', '.join(offers)}; if they are large, they may be lost: try "
-               f'-p qos_overrides.{topic}.subscription.reliability:=reliable' if offers else
-               'nobody publishes there: start the camera, or remap the topic with --ros-args -r '
-               f"{'image/compressed' if topic.endswith('/compressed') else 'image'}:=/its/topic"),
-            throttle_duration_sec=10.0)
+            f'no image for {silent:.0f} s on {topic} (wanted: {_words(wanted)}, {kind}); '
+            + (f'published there by {who}; ' if who else '') + hint, throttle_duration_sec=10.0)
 
     # --- the inference thread --------------------------------------------------------------------
 
@@ -224,7 +240,7 @@ class StudentNode(Node):
                     self.get_logger().info(f'session {self.client.session_id}: begun by a reset')
                 self._infer(*item)
             except ImageMessageError as error:
-                self._say_once('image', str(error))
+                self.get_logger().warning(str(error), throttle_duration_sec=10.0)
             except Exception as error:  # a frame that fails must not end the masks
                 if not self.context.ok():
                     return
@@ -240,6 +256,7 @@ class StudentNode(Node):
             remaining = 0.0 if until is None else until - time.monotonic()
             if remaining <= 0:
                 return
+            self._unmasked_since = None  # it is meant to be so
             with self._update_came:
                 # At most a second, so that a parameter changed meanwhile takes effect.
                 self._update_came.wait_for(
@@ -278,6 +295,7 @@ class StudentNode(Node):
         mask = self.client.on_frame(frame, begin)
         end = time.monotonic()
         self._mask.publish(to_message(mask, 'mono8', message.header))
+        self._unmasked_since = None
         self._costs.add_frame(end - begin)
         self._latencies.append(time.monotonic() - arrival)
         self._paint(frame, mask, message.header)
@@ -325,6 +343,10 @@ def _fault(values: dict) -> str | None:
         if 0 < values[name] < MIN_SIDE:
             return f'{name} is {values[name]}: expected 0, or {MIN_SIDE} at least'
     return None
+
+
+def _words(reliability: ReliabilityPolicy) -> str:
+    return reliability.name.lower().replace('_', ' ')
 
 
 def _drain_median(samples: deque) -> float:

@@ -58,7 +58,7 @@ class TeacherNode(Node):
         self.settings = ServerSettings()
         self.parameters = Parameters(self, TEACHER, _fault, self._apply)
         names = self.parameters['robots']
-        if len(set(names)) != len(names) or not names:
+        if not names or len(set(names)) != len(names):  # rclpy gives None for an empty list
             raise ParameterError(f'robots is {names}: expected one namespace or more, each once')
         use_threads(self.parameters['threads'])
         device = choose_device(self.parameters['device'])

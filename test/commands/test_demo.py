@@ -3,10 +3,13 @@
 import json
 import os
 from pathlib import Path
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
+import numpy as np
 import pytest
 
 from shadowtutor_ros.commands.main import main
@@ -75,3 +78,31 @@ def test_a_wrong_size_is_refused(capfd):
     with pytest.raises(SystemExit) as ended:
         main(['demo', '--size', 'large'])
     assert ended.value.code == 2 and '640x360' in capfd.readouterr().err
+
+
+def test_nodes_end_with_a_demo_that_is_told_to(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'shadowtutor_ros.commands.main', 'demo', '--out', str(tmp_path)],
+        cwd=ROOT, env={**os.environ, 'ROS_DOMAIN_ID': '97'}, stdout=subprocess.DEVNULL)
+    try:
+        children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+        log = tmp_path / 'student.log'
+        end = time.monotonic() + 120
+        while not (log.is_file() and 'segmenting' in log.read_text()):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        nodes = [int(number) for number in children.read_text().split()]
+        assert len(nodes) >= 1
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+        assert not any(Path(f'/proc/{number}').exists() for number in nodes)
+    finally:
+        process.kill()
+
+
+def test_frames_that_are_too_small_are_one_clear_error(tmp_path):
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images' / '1.png'), np.zeros((20, 64, 3), np.uint8))
+    result = demo('--video', tmp_path / 'images', '--teacher', 'scene', '--out', tmp_path / 'out')
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert '64x20, which is too small' in result.stderr

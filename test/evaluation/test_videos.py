@@ -28,7 +28,7 @@ def test_video_is_read_from_the_beginning_each_time(video):
 
 
 @pytest.mark.parametrize('size, shape', [
-    ((32, 24), (24, 32)), ((32, 0), (24, 32)), ((0, 96), (96, 128)), ((30, 30), (30, 30))])
+    ((64, 48), (48, 64)), ((48, 0), (36, 48)), ((0, 96), (96, 128)), ((40, 40), (40, 40))])
 def test_size(video, size, shape):
     assert next(iter(open_source(video, size))).shape[:2] == shape
 
@@ -40,11 +40,19 @@ def test_frames_limit(video):
 
 
 def test_folder_in_order_and_at_the_first_ones_size(tmp_path):
-    for name, size in (('b.png', (48, 64)), ('a.jpg', (32, 32)), ('notes.txt', None)):
+    for name, size in (('b.png', (48, 64)), ('a.jpg', (40, 40)), ('notes.txt', None)):
         if size:
             cv2.imwrite(str(tmp_path / name), np.zeros((*size, 3), np.uint8))
     source = open_source(str(tmp_path))
-    assert source.count == 2 and [frame.shape for frame in source] == [(32, 32, 3)] * 2
+    assert source.count == 2 and [frame.shape for frame in source] == [(40, 40, 3)] * 2
+
+
+def test_frames_are_large_enough_for_the_student(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((32, 64, 3), np.uint8))
+    with pytest.raises(SourceError, match='64x32, which is too small: 33x33 at least'):
+        list(open_source(str(tmp_path)))
+    with pytest.raises(SourceError, match='32x24 is too small: 33x33 at least'):
+        open_source('scene', (32, 24))
 
 
 def test_scene_has_no_end_and_any_size():

@@ -128,6 +128,16 @@ def test_demo_ends_with_the_camera(run_demo, namespace):
     assert 'Traceback' not in demo.stdout
 
 
+def test_what_is_given_wins_over_the_parameter_file(run_demo, tmp_path):
+    path = tmp_path / 'mixed.yaml'
+    path.write_text(yaml.safe_dump({
+        '/**': {'ros__parameters': {'threads': 1}},
+        'camera': {'ros__parameters': {'source': '/no/video.mp4', 'frames': 8}}}))
+    demo = run_demo('source:=scene', f'params_file:={path}')
+    assert demo.returncode == 0, demo.stdout
+    assert 'playing scene' in demo.stdout
+
+
 @pytest.mark.parametrize('argument, message', [
     ('teacher:=nonsense', "unknown teacher 'nonsense'"),
     ('weights:=/no/such.pth', "'/no/such.pth' are not a file"),

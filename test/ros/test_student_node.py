@@ -1,6 +1,7 @@
 """The student node over DDS."""
 
 import time
+from types import SimpleNamespace
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -22,6 +23,7 @@ from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
 from shadowtutor_ros.nodes.images import to_bytes, to_message
 from shadowtutor_ros.nodes.messages import update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError
+from shadowtutor_ros.nodes.running import qos
 from shadowtutor_ros.nodes.student_node import StudentNode
 from shadowtutor_ros.wire.weight_update import NO_TENSORS, pack, Scope, WeightUpdate as Update
 
@@ -324,6 +326,49 @@ def test_a_student_without_images_says_so(ros, weights, capfd, monkeypatch):
     wait_for(lambda: said.append(capfd.readouterr().err) or 'no image' in ''.join(said))
     text = ''.join(said)
     assert '/image' in text and 'reliable' in text and 'nobody publishes there' in text
+
+
+@pytest.mark.parametrize('wanted, offered, hint', [
+    ('best_effort', 'reliable', 'subscription.reliability:=reliable'),
+    ('reliable', 'best_effort', 'subscription.reliability:=best_effort'),
+    ('reliable', 'reliable', 'has the camera stopped?')])
+def test_a_student_without_images_says_what_to_do(ros, weights, capfd, wanted, offered, hint):
+    ros.probe.create_publisher(Image, 'image', **qos(ReliabilityPolicy[offered.upper()]))
+    node = ros.start(StudentNode, weights=weights, **{
+        'qos_overrides__/image__subscription__reliability': wanted})
+    wait_for(lambda: node.get_publishers_info_by_topic('/image'))
+    node._say_what_is_missing(1.0)
+    assert hint in capfd.readouterr().err
+
+
+def test_a_student_without_images_of_its_type_says_so(ros, weights, capfd, monkeypatch):
+    # One process cannot have two types on a topic.
+    node = start(ros, weights)
+    monkeypatch.setattr(node, 'get_publishers_info_by_topic', lambda topic: [SimpleNamespace(
+        node_namespace='/', node_name='camera', topic_type='sensor_msgs/msg/CompressedImage',
+        qos_profile=qos()['qos_profile'])])
+    node._say_what_is_missing(1.0)
+    assert "set image_transport to 'raw' or 'compressed'" in capfd.readouterr().err
+
+
+def test_status_tells_images_that_cannot_be_processed(ros, weights, frame, monkeypatch):
+    monkeypatch.setattr('shadowtutor_ros.nodes.student_node.SILENCE', 0.5)
+    start(ros, weights, status_period=0.1)
+    statuses = ros.collect(TutorStatus, 'student/status')
+    diagnostics = ros.collect(DiagnosticArray, '/diagnostics')
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    bad = image(frame, 1)
+    bad.encoding = 'sixteen_bit_rainbow'
+
+    def state_after(message, state):
+        wait_for(lambda: images.publish(message) or time.sleep(0.05)
+                 or statuses and statuses[-1].state == state)
+    state_after(bad, TutorStatus.STATE_NO_MASKS)
+    assert not masks
+    state_after(image(frame, 2), TutorStatus.STATE_WAITING_FOR_TEACHER)
+    state_after(bad, TutorStatus.STATE_NO_MASKS)
+    wait_for(lambda: diagnostics[-1].status[0].message == 'images cannot be processed')
+    assert diagnostics[-1].status[0].level == DiagnosticStatus.ERROR
 
 
 def test_status_counts(ros, weights, frame):

@@ -137,6 +137,7 @@ def test_parameters_act_on_the_next_key_frame(ros, weights, frame):
 
 @pytest.mark.parametrize('parameters, error', [
     ({'teacher': 'resnet9000'}, TeacherError), ({'robots': ['/a', '/a']}, ParameterError),
+    ({'robots': []}, ParameterError),
     ({'device': 'abacus'}, ValueError)])
 def test_what_is_wrong_is_one_clear_error(ros, weights, parameters, error):
     with pytest.raises(error) as raised:
