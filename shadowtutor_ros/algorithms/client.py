@@ -19,7 +19,7 @@ from shadowtutor_ros.wire.weight_update import Scope, unpack, UpdateRejected, We
 LATE_UPDATE = ('continue', 'wait')
 
 
-#: Seconds that a teacher can be thought to take.
+#: Longest time in seconds that a teacher's answer may state.
 _LONGEST = 1e6
 
 
@@ -290,7 +290,9 @@ class Client:
             if update.tensors.blob or update.new_version != update.base_version:
                 raise UpdateRejected('scope', 'it says that it holds no weights, but does')
             if update.weights_checksum != self._weights_checksum:
-                raise UpdateRejected('checksum', 'the teacher goes on from other weights')
+                raise UpdateRejected(
+                    'checksum', 'the teacher holds other weights than this robot; the next key '
+                    'frame sets it right')
             return {}
         if update.new_version != update.base_version + 1:
             raise UpdateRejected(

@@ -70,6 +70,7 @@ class Server:
         :param on_step: called after every training step.
         :raises KeyFrameError: if the robot runs another model, or training gave weights that
             cannot be sent.
+        :raises ValueError: if the teacher cannot label the frame, or its label does not fit it.
         """
         if key_frame.model_id != self._model_id:
             raise KeyFrameError(

@@ -1,6 +1,6 @@
 """Algorithm 2 of the paper: key-frame striding."""
 
-#: The paper's defaults, that of Algorithm 1 with them.
+#: The paper's settings of Algorithms 1 and 2.
 THRESHOLD = 0.8
 MIN_STRIDE = 8
 MAX_STRIDE = 64

@@ -251,8 +251,9 @@ class StudentTrainer:
         :param frame: H×W×3 uint8, BGR.
         :param teaching: the teacher's label (H×W) and boxes for it.
         :param on_step: called after every training step.
-        :param share: of the weights in scope, that are trained on this key frame: those that
-            Adam's last step moved most, as in Adaptive Model Streaming (Khani et al., ICCV 2021).
+        :param share: share of the weights in scope that is trained on this key frame, above 0
+            to 1: those that Adam's last step moved most, as in Adaptive Model Streaming (Khani et
+            al., ICCV 2021).
         :raises ValueError: if the label does not fit. Whatever is raised, by ``on_step`` too, the
             student is as it was, or holds the best weights seen, and the key frame is forgotten.
         """
@@ -322,7 +323,7 @@ class _Selection:
     :param tensors: that are trained.
     :param optimizer: of all of them; what its last step moved most is selected, or at its first
         step what has the largest gradients.
-    :param share: of all weights, that is selected.
+    :param share: share of all weights that is selected.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
 from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.evaluation.report import OverlayVideo, plot_run, RunCurves
+from shadowtutor_ros.evaluation.demo_report import OverlayVideo, plot_run, RunCurves
 from shadowtutor_ros.evaluation.videos import open_source, Source
 from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou
@@ -129,10 +129,10 @@ def run_nodes(
     :param arguments: those of :func:`add_arguments`, as :func:`open_video` leaves them.
     :param teacher_command: starts the teacher's process, where it is not to run beside the
         others; updates are not recorded then, so that the network carries them only once.
-    :returns: the RecorderThread.
+    :returns: the Recorder.
     """
     try:
-        from shadowtutor_ros.nodes.recorder import RecorderThread
+        from shadowtutor_ros.nodes.recorder import Recorder
     except ImportError as error:
         raise CommandError(
             f'ROS 2 or the messages of this package are missing ({error}): run make setup and '
@@ -163,7 +163,7 @@ def run_nodes(
             'scene': {'seed': arguments.seed, 'look': arguments.look}}}
     with (tempfile.TemporaryDirectory() as folder,
           Nodes(namespace, parameters, Path(folder), arguments.out) as nodes,
-          RecorderThread(namespace, source.rate, updates=not teacher_command) as recorder):
+          Recorder(namespace, source.rate, updates=not teacher_command) as recorder):
         with console.status('starting the student and the teacher') as status:
             nodes.start('student')
             nodes.start('teacher', teacher_command)

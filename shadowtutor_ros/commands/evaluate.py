@@ -31,8 +31,8 @@ from shadowtutor_ros.evaluation.videos import Clip, Source
 from shadowtutor_ros.models.inference import choose_device
 from shadowtutor_ros.models.student import Student
 
-#: Seconds that a client which waits for late updates waits at most, where no message is lost: the
-#: paper's has no limit.
+#: Longest wait for a late update in seconds, where no message is lost; the paper's client has no
+#: limit.
 _PATIENCE = 3600.0
 
 _MEASURED = 'measured'

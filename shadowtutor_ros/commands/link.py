@@ -23,6 +23,7 @@ from rich.table import Table
 from shadowtutor_ros.algorithms.analytic_model import Bounds
 from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.commands import CommandError, demo
+from shadowtutor_ros.evaluation.plots import headless_pyplot
 from shadowtutor_ros.evaluation.profile import Link, Profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
 from shadowtutor_ros.evaluation.veth import enter, VethLink
@@ -232,10 +233,7 @@ def _print(results: list[dict], console: Console) -> None:
 
 def plot(results: list[dict], path: Path) -> None:
     """Plot throughput, network time and traffic over the bandwidth, as a PNG."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
+    plt = headless_pyplot()
     results = sorted(results, key=lambda result: result['bandwidth_bit_per_s'])
     bandwidths = [result['bandwidth_bit_per_s'] / _MEGA for result in results]
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout='constrained')

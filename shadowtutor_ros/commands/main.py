@@ -7,6 +7,16 @@ import sys
 from shadowtutor_ros import __version__
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Show defaults, but for those that the text names or that are empty."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        empty = action.default is False or action.default in (None, '', [])
+        if empty or '(default' in action.help:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line, with all subcommands."""
     from shadowtutor_ros.commands import benchmark, demo, evaluate, link, plan, pretrain, report
@@ -21,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
         summary = command.__doc__.strip().partition('\n')[0].rstrip('.')
         subparser = subparsers.add_parser(
             name, help=summary, description=summary + '.',
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+            formatter_class=_Help)
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     return parser

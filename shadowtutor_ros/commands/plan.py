@@ -20,6 +20,7 @@ from shadowtutor_ros.algorithms.analytic_model import (
     network_times, recommended_min_stride, throughput_bounds, traffic_bounds, waits)
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MAX_UPDATES, MIN_STRIDE
 from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.evaluation.plots import headless_pyplot
 from shadowtutor_ros.evaluation.profile import Link, load_profile, Profile
 
 #: Seconds in which a running system has to publish a status with all measurements.
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text in _SETTINGS.items():
         parser.add_argument(
             '--' + name.replace('_', '-'), type=int, default=argparse.SUPPRESS, metavar='N',
-            help=f"{text} (default: {_DEFAULTS[name]}, or the running system's)")
+            help=f"{text} (default: the paper's {_DEFAULTS[name]}, or the running system's)")
     parser.add_argument(
         '--target-fps', type=float, default=argparse.SUPPRESS, help='throughput to find the '
         'bandwidth for (default: 95 %% of what the student infers)')
@@ -246,6 +247,9 @@ def _print(plan: dict, profile: Profile, settings: dict[str, int], console: Cons
     if link.loss:
         console.print(f'[yellow]{link.loss:.1%} lost messages are not in the model[/]')
 
+    console.print(
+        'Strides are those of Algorithm 2: with drift or still, key frames may come sooner or '
+        'later, and the bounds in the status of a running student are wider', highlight=False)
     table = Table(title='ShadowTutor plan', show_header=False)
     throughput, traffic = plan['throughput_fps'], plan['traffic_bit_per_s']
     after, wait = plan['update_after_s'], plan['wait_s']
@@ -280,7 +284,8 @@ def _print(plan: dict, profile: Profile, settings: dict[str, int], console: Cons
     needed = plan['needed_bit_per_s']
     for name, text in (
             ('possible', 'at best: the upper bound reaches it'),
-            ('sustained', f'even if each {min_stride}th frame takes {steps} steps'),
+            ('sustained',
+             f'even if key frames are {min_stride} frames apart and take {steps} steps each'),
             ('guaranteed', 'the lower bound reaches it: nothing overlaps')):
         table.add_row(
             f"{plan['target_fps']:.2f} frames/s need" if name == 'possible' else '',
@@ -301,10 +306,7 @@ def _mbit(bandwidths: dict[str, float] | None) -> str:
 
 def _plot(plan: dict, profile: Profile, settings: dict[str, int], path: Path) -> None:
     """Plot the bounds over the bandwidth, with the point of operation, as a PNG."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
+    plt = headless_pyplot()
     here = profile.link.bandwidth_up / _MEGA
     bandwidths = np.geomspace(min(1, here / 2), max(100, here * 1.5), 300)
     costs = [replace(profile, link=profile.link.scaled(value / here)).costs

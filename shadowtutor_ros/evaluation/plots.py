@@ -18,7 +18,8 @@ _MOST_LINES = 8
 _DPI = 100
 
 
-def _pyplot() -> Any:
+def headless_pyplot() -> Any:
+    """Import matplotlib.pyplot, which takes a while, for files alone."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
@@ -64,7 +65,7 @@ def _file_name(video: str) -> str:
 
 def plot_accuracy(series: list[Series], path: Path) -> None:
     """Plot mean IoU of each video and method as bars, of both kinds."""
-    pyplot = _pyplot()
+    pyplot = headless_pyplot()
     series = series[:_MOST_LINES]
     videos = list(dict.fromkeys(run['video'] for one in series for run in one.runs))
     figure, axes = pyplot.subplots(
@@ -95,7 +96,7 @@ def plot_accuracy(series: list[Series], path: Path) -> None:
 
 def plot_time(series: list[Series], video: str, path: Path) -> None:
     """Plot mean IoU and the key frames of each method over the frames of a video."""
-    pyplot = _pyplot()
+    pyplot = headless_pyplot()
     runs = [(one.name, run) for one in series for run in one.runs
             if run['video'] == video][:_MOST_LINES]
     figure, (accuracy, keys) = pyplot.subplots(
@@ -130,7 +131,7 @@ def plot_bandwidth(runs: list[Run], path: Path) -> None:
     Measured is from key frame to key frame, as the bounds are. They are those of the cheapest and
     of the dearest key frame that any run with that method and label had.
     """
-    pyplot = _pyplot()
+    pyplot = headless_pyplot()
     networked = [run for run in runs if run['mbit_per_s_link_up'] is not None]
     kinds: dict[tuple[str, str], list[Run]] = {}
     for run in networked:
@@ -219,7 +220,7 @@ def plot_trade(series: list[Series], rate: float, path: Path) -> None:
     :param rate: frames a second that traffic is told for; 0: those of the videos.
     :param path: of the PNG file.
     """
-    pyplot = _pyplot()
+    pyplot = headless_pyplot()
     from matplotlib.ticker import LogLocator, NullFormatter
     series = [one for one in series if one.distils]
     figure, axes = pyplot.subplots(1, 2, figsize=(12, 5), layout='constrained')

@@ -5,13 +5,14 @@ They are read off the data classes of client, server and key-frame coding, so th
 there can be set here too.
 """
 
-from dataclasses import fields, MISSING
+from dataclasses import fields
 import math
-import types
-from typing import Any, get_args, get_origin, get_type_hints, Union
+from typing import Any
 
 from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
 from shadowtutor_ros.algorithms.server import ServerSettings
+from shadowtutor_ros.algorithms.striding import (
+    MAX_STRIDE, MAX_UPDATES, MIN_STRIDE, THRESHOLD)
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.simulate import Method
 from shadowtutor_ros.wire.encodings import ENCODINGS
@@ -20,16 +21,16 @@ from shadowtutor_ros.wire.key_frame import FORMATS
 #: The first implementation's settings, all of them, whatever the defaults are: what it did not
 #: have is off.
 PAPER_SETTINGS = {
-    'min_stride': 8,
-    'max_stride': 64,
+    'min_stride': MIN_STRIDE,
+    'max_stride': MAX_STRIDE,
     'late_update': 'wait',
     'update_timeout': 3600.0,
     'stride_rate': 0.0,
     'drift': 0.0,
     'still': 0.0,
     'still_stride': 512,
-    'threshold': 0.8,
-    'max_updates': 8,
+    'threshold': THRESHOLD,
+    'max_updates': MAX_UPDATES,
     'learning_rate': 0.01,
     'object_weight': 5.0,
     'scope': 'partial',
@@ -63,26 +64,16 @@ def _parameter(kind: type, field_name: str) -> str:
     return 'key_frame.' + field_name.removeprefix('image_')
 
 
-def _find() -> dict[str, tuple[type, str, Any, Any]]:
-    """Return for each name the data class, its field, the field's type and its default."""
-    found = {}
-    for kind in (ClientSettings, ServerSettings, Method):
-        hints = get_type_hints(kind)
-        for field in fields(kind):
-            if kind is Method and field.name in _NOT_CODING:
-                continue
-            default = (field.default if field.default_factory is MISSING
-                       else field.default_factory())
-            found[_parameter(kind, field.name)] = kind, field.name, hints[field.name], default
-    return found
-
-
-_FIELDS = _find()
+#: For each name the data class, its field, and the default.
+_FIELDS = {
+    _parameter(kind, field.name): (kind, field.name, field.default)
+    for kind in (ClientSettings, ServerSettings, Method) for field in fields(kind)
+    if not (kind is Method and field.name in _NOT_CODING)}
 
 
 def default_settings() -> dict[str, Any]:
     """Return all settings at their defaults, by name."""
-    return {name: default for name, (_, _, _, default) in _FIELDS.items()}
+    return {name: default for name, (_, _, default) in _FIELDS.items()}
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -98,13 +89,14 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or name not in _FIELDS:
         raise SettingsError(
             f"--set '{text}' is not NAME=VALUE with one of the names {', '.join(_FIELDS)}")
-    kind = _FIELDS[name][2]
+    default = _FIELDS[name][2]
+    kind = type(default)
     try:
         parsed = _parse(value.strip(), kind)
     except ValueError:
         raise SettingsError(
-            f"--set {name}: '{value}' is not {_describe(kind)}; the default is "
-            f'{_FIELDS[name][3]}') from None
+            f"--set {name}: '{value}' is not {_describe(kind)}; the default is {default}"
+        ) from None
     choices = _CHOICES.get(name, (parsed,))
     if parsed not in choices:
         raise SettingsError(
@@ -131,7 +123,7 @@ def make_method(name: str, update_delay: int | None, settings: dict[str, Any]) -
         raise SettingsError(f"key_frame.quality is {values['key_frame.quality']}: give 1 to 100")
 
     def of(wanted: type) -> dict[str, Any]:
-        return {field: values[key] for key, (kind, field, _, _) in _FIELDS.items()
+        return {field: values[key] for key, (kind, field, _) in _FIELDS.items()
                 if kind is wanted}
 
     try:
@@ -142,15 +134,8 @@ def make_method(name: str, update_delay: int | None, settings: dict[str, Any]) -
         raise SettingsError(str(error)) from None
 
 
-def _parse(text: str, kind: Any) -> Any:
+def _parse(text: str, kind: type) -> Any:
     """Turn text into a value of a type; raise ValueError if it is none."""
-    inner = get_args(kind)
-    if get_origin(kind) in (Union, types.UnionType):
-        if type(None) in inner and text.lower() == 'none':
-            return None
-        return _parse(text, next(choice for choice in inner if choice is not type(None)))
-    if get_origin(kind) is tuple:
-        return tuple(_parse(part.strip(), inner[0]) for part in text.split(',') if part.strip())
     if kind is bool:
         return ('false', 'true').index(text.lower()) == 1
     value = kind(text)
@@ -160,7 +145,7 @@ def _parse(text: str, kind: Any) -> Any:
     return value
 
 
-def _describe(kind: Any) -> str:
+def _describe(kind: type) -> str:
     names = {bool: 'true or false', int: 'an integer, 0 or above',
              float: 'a finite number, 0 or above'}
     return names.get(kind, str(kind))

@@ -24,7 +24,8 @@ from shadowtutor_ros.wire.key_frame import (
     decode_image, DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame, LIFESPAN)
 from shadowtutor_ros.wire.weight_update import UpdateRejected, WeightUpdate
 
-#: The student alone; every frame to the teacher; distillation of everything, of the back end.
+#: The student alone; every frame to the teacher; distillation of the whole student; of the blocks
+#: in the scope that is set.
 METHODS = ('wild', 'naive', 'full', 'partial')
 
 

@@ -18,6 +18,7 @@ from rclpy.node import Node
 from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
+from shadowtutor_ros.evaluation.scenes import LOOKS
 from shadowtutor_ros.models.inference import PRECISIONS
 from shadowtutor_ros.models.student import BLOCKS
 from shadowtutor_ros.wire.encodings import ENCODINGS
@@ -70,54 +71,63 @@ _DEVICE = Parameter(
     'device', 'auto', "where PyTorch computes: 'cpu', 'cuda', 'cuda:1', or 'auto' for CUDA where "
     'there is one', read_only=True)
 _THREADS = Parameter(
-    'threads', 0, 'that PyTorch computes with on the CPU; 0: its own choice, one a core. Where '
-    'nodes share a computer give each of them fewer, or they hinder one another', (0, 256),
+    'threads', 0, 'CPU threads for PyTorch; 0: its own choice, one per core. Where nodes share a '
+    'computer, give each fewer: otherwise they slow one another down', (0, 256),
     read_only=True)
 _WEIGHTS = Parameter(
-    'weights', '', 'weights of the student to begin with, a .safetensors or .pth file; empty: '
-    'those that the package ships. The same on the robot and on the workstation', read_only=True)
+    'weights', '', "file with the student's initial weights, .safetensors or .pth; empty: those "
+    'in this package. Must be the same on robot and workstation', read_only=True)
 
 STUDENT = (
-    Parameter('min_stride', _CLIENT.min_stride, 'frames between key frames, at least', (1, 10000)),
-    Parameter('max_stride', _CLIENT.max_stride, 'frames between key frames, at most', (1, 10000)),
     Parameter(
-        'late_update', _CLIENT.late_update, 'when the update has not come min_stride frames after '
-        "its key frame: 'continue' with the weights at hand, or 'wait' for it as the paper does",
+        'min_stride', _CLIENT.min_stride, 'MIN_STRIDE: smallest number of frames from one key '
+        'frame to the next', (1, 10000)),
+    Parameter(
+        'max_stride', _CLIENT.max_stride, 'MAX_STRIDE: largest number of frames from one key '
+        'frame to the next', (1, 10000)),
+    Parameter(
+        'late_update', _CLIENT.late_update, 'what to do if the update has not arrived min_stride '
+        "frames after its key frame: 'continue' with the current weights, or 'wait' for it, as in "
+        'the paper',
         choices=LATE_UPDATE),
     Parameter(
-        'update_timeout', _CLIENT.update_timeout, 'seconds after which an update counts as lost '
-        "and late_update 'wait' goes on without it", (0.1, 600.0)),
+        'update_timeout', _CLIENT.update_timeout, 'seconds after which an update counts as lost; '
+        "late_update 'wait' waits no longer", (0.1, 600.0)),
     Parameter(
-        'stride_rate', _CLIENT.stride_rate, 'frames a second that strides are counted in, '
-        'whatever the rate of the camera; 0: the frames themselves', (0.0, 1000.0)),
+        'stride_rate', _CLIENT.stride_rate, 'above 0: strides count time, at this many frames '
+        "a second, whatever the camera's rate; 0: they count frames", (0.0, 1000.0)),
     Parameter(
-        'drift', _CLIENT.drift, 'how far the scene may drift from the last key frame, in '
-        "the student's features, before a frame becomes a key frame early; 0: never", (0.0, 10.0)),
+        'drift', _CLIENT.drift, 'change of the scene since the last key frame above which the '
+        'next one is sent early; no change is 0, another scene about 1. Set to 0: never',
+        (0.0, 10.0)),
     Parameter(
-        'still', _CLIENT.still, 'up to which drift a scene that the student has mastered is '
-        'still, so that its next key frame waits for still_stride; 0: never', (0.0, 10.0)),
+        'still', _CLIENT.still, 'change of the scene below which it counts as still; if the '
+        'student is good enough, the next key frame then waits for still_stride; 0: never',
+        (0.0, 10.0)),
     Parameter(
         'still_stride', _CLIENT.still_stride, 'frames between the key frames of a still scene',
         (1, 1000000)),
     Parameter(
         'image_transport', 'raw', "'raw' subscribes to image, 'compressed' to image/compressed",
         choices=('raw', 'compressed'), read_only=True),
-    Parameter('key_frame.format', DEFAULT_FORMAT, 'how key frames are coded', choices=FORMATS),
+    Parameter('key_frame.format', DEFAULT_FORMAT, 'image format of key frames', choices=FORMATS),
     Parameter(
         'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG and WebP key frames', (1, 100)),
     Parameter(
-        'key_frame.max_width', 0, 'wider key frames are reduced to this width, in pixels; 0: '
-        'never', (0, 7680)),
+        'key_frame.max_width', 0, 'largest width of key frames in pixels; wider ones are scaled '
+        'down; 0: no limit', (0, 7680)),
     Parameter(
         'inference.precision', 'exact', "'exact': float32; 'fast': half precision where the "
         'device is faster with it', choices=PRECISIONS, read_only=True),
     Parameter(
-        'inference.width', 0, 'wider frames are reduced to this width for inference, in pixels; '
-        '0: never', (0, 7680)),
+        'inference.width', 0, 'largest width for inference in pixels; wider frames are scaled '
+        'down, and the mask up again; 0: no limit', (0, 7680)),
     _DEVICE,
     _THREADS,
     _WEIGHTS,
-    Parameter('overlay_opacity', 0.5, 'of the colours on segmentation/overlay', (0.0, 1.0)),
+    Parameter(
+        'overlay_opacity', 0.5, 'opacity of the colours on segmentation/overlay; 0: image alone, '
+        '1: colours alone', (0.0, 1.0)),
     Parameter('status_period', 1.0, 'seconds between messages on ~/status', (0.1, 60.0), (), True),
 )
 
@@ -128,35 +138,37 @@ TEACHER = (
     Parameter(
         'max_updates', _SERVER.max_updates, 'MAX_UPDATES: training steps on one key frame, at '
         'most', (0, 1000)),
-    Parameter('learning_rate', _SERVER.learning_rate, 'of Adam', (1e-6, 1.0)),
+    Parameter('learning_rate', _SERVER.learning_rate, 'learning rate of Adam', (1e-6, 1.0)),
     Parameter(
         'scope', _SERVER.scope, "what is trained and sent: 'partial', the paper's part of the "
         "decoder; 'decoder', all of it; 'full', the whole student; or blocks separated by commas, "
         f"of {', '.join(BLOCKS)}"),
     Parameter(
-        'replay', _SERVER.replay, 'earlier key frames that every training step trains on too',
-        (0, 100)),
+        'replay', _SERVER.replay, 'number of earlier key frames that each training step also '
+        'uses', (0, 100)),
     Parameter(
-        'replay_choice', _SERVER.replay_choice, "which: 'random' ones, drawn anew at every step, "
-        "or the 'newest'", choices=REPLAY_CHOICES),
+        'replay_choice', _SERVER.replay_choice, "which earlier key frames are used: 'random', "
+        "drawn anew at every step, or 'newest'", choices=REPLAY_CHOICES),
     Parameter(
-        'replay_memory', _SERVER.replay_memory, 'key frames that are remembered for each robot; '
-        'one of 1280x720 takes 6 MB', (1, 1000)),
+        'replay_memory', _SERVER.replay_memory, 'number of key frames kept per robot; one of '
+        '1280x720 takes 6 MB', (1, 1000)),
     Parameter(
-        'seen_classes', _SERVER.seen_classes, 'whether the student may choose from those classes '
-        'alone that the teacher saw in the key frames remembered'),
+        'seen_classes', _SERVER.seen_classes, 'true: the student may only choose classes that '
+        'occur in the key frames kept'),
     Parameter(
-        'object_weight', _SERVER.object_weight, 'weight of the loss in the boxes of objects; 1 '
-        'elsewhere', (1.0, 100.0)),
+        'object_weight', _SERVER.object_weight, 'weight of the loss inside the boxes of objects; '
+        '1 elsewhere', (1.0, 100.0)),
     Parameter(
-        'encoding', _SERVER.encoding, "of the weights sent: 'fp32' and 'fp16' as they are; "
-        "'int8', 'int4' and 'sparse' (a tenth is trained) as compressed differences",
+        'encoding', _SERVER.encoding, "how weights are sent: 'fp32' and 'fp16' as values; 'int8', "
+        "'int4' and 'sparse' as compressed differences ('sparse' trains and sends a tenth of "
+        'them)',
         choices=tuple(ENCODINGS)),
     Parameter(
         'teacher', 'maskrcnn_resnet50_fpn', 'a torchvision network, the path of an ONNX file, '
         "'scene', or 'package.module:Class'", read_only=True),
     Parameter(
-        'teacher_weights', 'DEFAULT', "a file of weights; 'DEFAULT': torchvision's download",
+        'teacher_weights', 'DEFAULT', "file with the teacher's weights; 'DEFAULT': torchvision "
+        'downloads its own',
         read_only=True),
     _DEVICE,
     _THREADS,
@@ -174,15 +186,21 @@ CAMERA = (
         'rate', -1.0, "frames a second; -1: the source's own; 0: lock-step, the next frame is "
         'published when the mask of the last has come', (-1.0, 1000.0), (), True),
     Parameter('loop', False, 'start again at the end of the source', read_only=True),
-    Parameter('width', 0, "of the images, in pixels; 0: the source's own", (0, 7680), (), True),
-    Parameter('height', 0, "of the images, in pixels; 0: the source's own", (0, 7680), (), True),
-    Parameter('frames', 0, 'stop after this many; 0: never', (0, 2**31 - 1), (), True),
-    Parameter('frame_id', 'camera', 'of the headers', read_only=True),
-    Parameter('scene.seed', 0, 'of the built-in scene', (0, 65535), (), True),
-    Parameter('scene.look', 'day', 'of the built-in scene', read_only=True),
     Parameter(
-        'jpeg_quality', 90, 'of image/compressed, which is published while somebody subscribes',
-        (1, 100)),
+        'width', 0, "width of the images in pixels; 0: the source's own", (0, 7680), (), True),
+    Parameter(
+        'height', 0, "height of the images in pixels; 0: the source's own", (0, 7680), (), True),
+    Parameter(
+        'frames', 0, 'stop after this many frames; 0: at the end of the source; the scene and a '
+        'camera have none', (0, 2**31 - 1), (), True),
+    Parameter('frame_id', 'camera', 'frame_id in the headers', read_only=True),
+    Parameter('scene.seed', 0, 'seed of the built-in scene', (0, 65535), (), True),
+    Parameter(
+        'scene.look', 'day', 'light and weather of the built-in scene', choices=LOOKS,
+        read_only=True),
+    Parameter(
+        'jpeg_quality', 90, 'JPEG quality of image/compressed, which is published while somebody '
+        'subscribes', (1, 100)),
 )
 
 TABLES = {'student': STUDENT, 'teacher': TEACHER, 'camera': CAMERA}

@@ -10,7 +10,7 @@ from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
 from shadowtutor_ros.nodes.running import Observer, qos
 
 
-class RecorderThread(Observer):
+class Recorder(Observer):
     """
     Listens in a thread of its own, from ``with`` to its end.
 

@@ -154,6 +154,12 @@ class StudentNode(Node):
         if silent >= SILENCE:
             self._say_what_is_missing(silent)
         client, counters = self.client, self.client.counters
+        if counters.frames and not client.connected:
+            self.get_logger().warning(
+                f'no teacher answers {self._key_frame.topic_name}, so the student is not trained: '
+                "start the teacher; its parameter robots must name this node's namespace, "
+                f"'{self.get_namespace()}', and both need the same ROS_DOMAIN_ID",
+                throttle_duration_sec=30.0)
         status = TutorStatus(header=Header(stamp=self.get_clock().now().to_msg()))
         unmasked_since = self._unmasked_since
         if silent < SILENCE and unmasked_since is not None and now - unmasked_since >= SILENCE:
@@ -209,14 +215,17 @@ class StudentNode(Node):
         fitting = [offer for offer in offers if offer.topic_type == f'sensor_msgs/msg/{kind}']
         override = f'-p qos_overrides.{topic}.subscription.reliability'
         if not offers:
-            hint = ('nobody publishes there: start the camera, or remap the topic with --ros-args '
-                    f"-r {'image/compressed' if compressed else 'image'}:=/its/topic")
+            name = 'image/compressed' if compressed else 'image'
+            hint = ('nobody publishes there: start the camera, or name its topic: image_topic:='
+                    f'/its/topic with ros2 launch, --ros-args -r {name}:=/its/topic with ros2 run')
         elif not fitting:
-            hint = "that is another type: set image_transport to 'raw' or 'compressed'"
+            hint = "the type differs: set image_transport to 'raw' or 'compressed'"
         elif wanted != ReliabilityPolicy.RELIABLE:
-            hint = f'if they are large, they may be lost: try {override}:=reliable'
+            hint = ('large images may be lost at best effort: try image_reliability:=reliable '
+                    f'with ros2 launch, {override}:=reliable with ros2 run')
         elif all(offer.qos_profile.reliability != wanted for offer in fitting):
-            hint = f'that is offered at best effort alone: try {override}:=best_effort'
+            hint = ('it is offered at best effort alone: try image_reliability:=best_effort with '
+                    f'ros2 launch, {override}:=best_effort with ros2 run')
         else:
             hint = 'has the camera stopped?'
         who = ', '.join(

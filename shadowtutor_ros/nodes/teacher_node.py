@@ -16,7 +16,6 @@ from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.messages import key_frame_from_message, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, Parameters, TEACHER
 from shadowtutor_ros.nodes.running import qos, run
-from shadowtutor_ros.wire.key_frame import KeyFrameError
 
 
 class Robot:
@@ -136,7 +135,7 @@ class TeacherNode(Node):
                 self._answer(*item)
             except _Closing:
                 return
-            except (KeyFrameError, ValueError) as error:
+            except ValueError as error:  # of the key frame, or of the teacher
                 self.get_logger().error(
                     f'a key frame was not answered: {error}', throttle_duration_sec=5.0)
             except Exception as error:  # out of memory, say; the next key frame may do better

@@ -28,7 +28,7 @@ class Encoding(Protocol):
     A way to code weights.
 
     :ivar compressed: whether the bytes of all tensors are compressed together.
-    :ivar share: of all values, that are sent at most.
+    :ivar share: largest share of the values that is sent.
     """
 
     compressed: bool
@@ -68,9 +68,9 @@ def _read(blob: bytes, offset: int, dtype: str, count: int) -> tuple[np.ndarray,
 
 
 def _to_steps(difference: np.ndarray, size: float, most: int) -> tuple[bytes, np.ndarray]:
-    """Round differences to at most so many steps of a size: the bytes of the size, int8 steps."""
-    # Of a size that is not finite, which is what weights gone astray have, nothing is made here:
-    # the update is refused where it is decoded.
+    """Round differences to whole steps, ``most`` at most: the step size as bytes, int8 counts."""
+    # Weights that diverged give a step size that is not finite. They are coded as zeros, and the
+    # decoder refuses the update.
     size = np.float32(size)
     steps = difference / size if 0 < size < np.inf else np.zeros_like(difference)
     return size.astype('<f4').tobytes(), np.clip(np.rint(steps), -most, most).astype(np.int8)

@@ -1,12 +1,9 @@
 """Settings by name."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.algorithms.server import ServerSettings
-from shadowtutor_ros.evaluation import settings
 from shadowtutor_ros.evaluation.settings import (
     default_settings, make_method, PAPER_SETTINGS, parse_setting, SettingsError)
 from shadowtutor_ros.evaluation.simulate import Method
@@ -62,21 +59,3 @@ def test_the_papers_settings_leave_nothing_to_the_defaults():
     for name, value in PAPER_SETTINGS.items():
         assert parse_setting(f'{name}={value}') == (name, value)
     make_method('partial', 8, PAPER_SETTINGS)
-
-
-def test_fields_of_other_types_can_be_set(monkeypatch):
-    @dataclass
-    class Later(ServerSettings):
-        soft: bool = False
-        blocks: tuple[str, ...] = ()
-        budget: float | None = None
-
-    monkeypatch.setattr(settings, 'ServerSettings', Later)
-    monkeypatch.setattr(settings, '_FIELDS', settings._find())
-    values = dict(map(parse_setting, ['soft=true', 'blocks=dec1,dec2', 'budget=0.5']))
-    assert values == {'soft': True, 'blocks': ('dec1', 'dec2'), 'budget': 0.5}
-    assert make_method('partial', None, values).server.blocks == ('dec1', 'dec2')
-    assert parse_setting('budget=none') == ('budget', None)
-    for wrong in ('soft=2', 'budget=much'):
-        with pytest.raises(SettingsError, match=wrong.partition('=')[0]):
-            parse_setting(wrong)

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from shadowtutor_ros.evaluation.scenes import read_timecode
 from shadowtutor_ros.evaluation.videos import SourceError
 from shadowtutor_ros.nodes.camera_node import CameraNode
+from shadowtutor_ros.nodes.parameters import ParameterError
 from shadowtutor_ros.nodes.images import to_bgr, to_message
 
 
@@ -70,6 +71,6 @@ def test_ends_after_so_many_frames(ros, folder):
     ({'source': '/nowhere.mp4'}, '/nowhere.mp4'), ({'scene__look': 'psychedelic'}, 'psychedelic'),
     ({'source': '/dev/video99'}, '/dev/video99'), ({'width': 8}, '8')])
 def test_what_is_wrong_is_one_clear_error(ros, parameters, word):
-    with pytest.raises(SourceError) as error:
+    with pytest.raises((SourceError, ParameterError)) as error:
         ros.start(CameraNode, **parameters)
     assert word in str(error.value) and '\n' not in str(error.value)

@@ -134,11 +134,14 @@ def test_status_comes_without_a_clock(ros, weights):
     wait_for(lambda: len(statuses) > 2)
 
 
-def test_without_a_teacher_no_key_frame_is_sent_and_masks_go_on(ros, weights, frame):
-    node = start(ros, weights, min_stride=1, max_stride=1)
+def test_without_a_teacher_no_key_frame_is_sent_and_masks_go_on(ros, weights, frame, capfd):
+    node = start(ros, weights, min_stride=1, max_stride=1, status_period=0.1)
     masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
     play(images, masks, [frame] * 5)
     assert node.client.counters.key_frames_sent == 0
+    said = []
+    wait_for(lambda: said.append(capfd.readouterr().err)
+             or 'no teacher answers /key_frames' in ''.join(said))
     # Somebody who only listens is no teacher.
     key_frames = ros.collect(KeyFrame, 'key_frames')
     wait_for(lambda: node.count_subscribers('key_frames'))

@@ -28,4 +28,6 @@ class Teacher(Protocol):
         Label a frame.
 
         :param frame: H×W×3 uint8, BGR.
+        :returns: the label and the boxes, at the frame's size.
+        :raises ValueError: if it cannot label the frame.
         """

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from shadowtutor_ros.evaluation.plots import headless_pyplot
 from shadowtutor_ros.labels import overlay
 
 
@@ -96,10 +97,7 @@ class RunCurves:
 
 def plot_run(curves: RunCurves, path: Path) -> None:
     """Plot mean IoU, key frames, strides and bytes over the frames of a run, as a PNG."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
+    plt = headless_pyplot()
     figure, (accuracy, stride, traffic) = plt.subplots(
         3, 1, sharex=True, figsize=(10, 8), gridspec_kw={'height_ratios': (3, 1, 1)},
         layout='constrained')
