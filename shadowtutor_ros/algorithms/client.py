@@ -19,6 +19,10 @@ from shadowtutor_ros.wire.weight_update import Scope, unpack, UpdateRejected, We
 LATE_UPDATE = ('continue', 'wait')
 
 
+#: Longest update_timeout of a node, in seconds. The paper's client, which has none, waits longer,
+#: and its messages do not expire.
+LONGEST_TIMEOUT = 600.0
+
 #: Longest time in seconds that a teacher's answer may state.
 _LONGEST = 1e6
 

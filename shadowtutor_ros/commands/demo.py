@@ -34,6 +34,9 @@ from shadowtutor_ros.models.teachers import load_teacher, Teacher
 #: torchvision has to download first takes longer.
 START_TIMEOUT = 600.0
 
+#: Seconds: a computer that they all share may be slow; less than the camera's patience.
+UPDATE_TIMEOUT = 25.0
+
 #: Seconds without a new mask after which something must be wrong.
 PATIENCE = 120.0
 
@@ -147,8 +150,7 @@ def run_nodes(
         'student': {
             'weights': arguments.student, 'late_update': arguments.late_update,
             'status_period': 0.2, 'threads': threads,
-            # A computer that they all share may be slow; less than the camera's patience.
-            'update_timeout': 25.0,
+            'update_timeout': UPDATE_TIMEOUT,
             # Large images over best effort get lost even on one machine.
             'qos_overrides': {
                 f'{namespace}/image': reliable,

@@ -31,10 +31,6 @@ from shadowtutor_ros.evaluation.videos import Clip, Source
 from shadowtutor_ros.models.inference import choose_device
 from shadowtutor_ros.models.student import Student
 
-#: Longest wait for a late update in seconds, where no message is lost; the paper's client has no
-#: limit.
-_PATIENCE = 3600.0
-
 _MEASURED = 'measured'
 
 
@@ -148,9 +144,10 @@ def run(arguments: argparse.Namespace) -> int:
         rate = sources[finished.trial.labelling.name].rate
         summary = summarize(identity(finished.trial), rate, finished.run)
         results.add(summary)
+        miou = '–' if summary['miou'] is None else f"{summary['miou']:.3f}"
         console.print(
-            f"{finished.trial.title}: mIoU {summary['miou']:.3f}, key frames "
-            f"{summary['key_frame_ratio']:.1%}", highlight=False)
+            f"{finished.trial.title}: mIoU {miou}, key frames {summary['key_frame_ratio']:.1%}",
+            highlight=False)
 
     try:
         for title, work, tasks in (('labels', label, labellings), ('runs', simulate, trials)):
@@ -194,8 +191,10 @@ def _settings(arguments: argparse.Namespace, lossy: bool) -> dict[str, Any]:
     if arguments.paper_settings:
         settings |= PAPER_SETTINGS
     settings |= given
-    if settings['late_update'] == 'wait' and not lossy and 'update_timeout' not in given:
-        settings['update_timeout'] = _PATIENCE
+    if settings['late_update'] == 'wait' and 'update_timeout' not in given:
+        # The paper's client has no time-out, which is of use where no message is lost.
+        settings['update_timeout'] = (
+            default_settings() if lossy else PAPER_SETTINGS)['update_timeout']
     return settings
 
 

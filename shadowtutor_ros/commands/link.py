@@ -11,10 +11,13 @@ import argparse
 from concurrent.futures import ProcessPoolExecutor
 import itertools
 import json
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 import os
 from pathlib import Path
+import signal
 from statistics import median
+import sys
+from types import FrameType
 
 import numpy as np
 from rich.console import Console
@@ -68,9 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     Student.load(arguments.student)
     console, results = Console(), []
     folder = arguments.out
+    signal.signal(signal.SIGTERM, _stop)
     # A process of its own, since a namespace is entered for good.
     with VethLink() as link, ProcessPoolExecutor(
-            1, get_context('spawn'), enter, (link.robot,)) as robot:
+            1, get_context('spawn'), _enter, (link.robot,)) as robot:
         for megabits in arguments.bandwidths:
             console.print(f'[bold]{megabits:g} Mbit/s[/]')
             arguments.out = folder / f'{megabits:g}'
@@ -92,6 +96,19 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ('link.json', 'link.md', 'link.png'):
         console.print(f'wrote {folder / name}', highlight=False)
     return 0
+
+
+def _enter(namespace: str) -> None:
+    """Begin the process that runs the nodes: in its namespace, ending them when it ends."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    enter(namespace)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End with the nodes, which the namespaces would outlive else."""
+    for child in active_children():
+        child.terminate()
+    sys.exit(128 + number)
 
 
 # --- measured ------------------------------------------------------------------------------------
@@ -169,7 +186,8 @@ def simulate(arguments: argparse.Namespace, bandwidth: float, measured: dict) ->
         update_bytes=measured['update_bytes'])
     use_threads(1)
     simulation = Simulation(
-        Method('partial', client=ClientSettings(late_update=arguments.late_update)),
+        Method('partial', client=ClientSettings(
+            late_update=arguments.late_update, update_timeout=demo.UPDATE_TIMEOUT)),
         Student.load(arguments.student), profile, load_teacher(arguments.teacher))
     times = {}
     frames = demo.open_video(arguments)

@@ -214,6 +214,10 @@ def _settings(arguments: argparse.Namespace) -> PretrainSettings:
     """Make the settings of the arguments."""
     if arguments.out.suffix != '.safetensors':
         raise CommandError(f"--out '{arguments.out}' does not end in .safetensors")
+    if arguments.start and arguments.start.resolve() == arguments.out.resolve():
+        raise CommandError(
+            f"--out '{arguments.out}' is the file of --start, which --resume still needs: name "
+            'another')
     least = {'steps': 0 if arguments.start else 1, 'scenes': 1, 'scene_frames': 1,
              'batch_size': 1, 'crop': MIN_CROP, 'validate_every': 1}
     for name, wanted in least.items():

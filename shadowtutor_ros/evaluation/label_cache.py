@@ -6,6 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 import tempfile
+import time
 from typing import Callable, Iterable
 import zipfile
 
@@ -13,6 +14,10 @@ import cv2
 import numpy as np
 
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
+
+
+#: Seconds after which the labels so far are saved, for the case that the process is killed.
+_SAVE_PERIOD = 60.0
 
 
 def default_folder() -> Path:
@@ -113,11 +118,18 @@ def label_video(
     known = len(labels)
     if not (labels.whole or 0 < count <= known):
         ask = teacher()
+        # Where they cannot be kept that is better known before the work.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+        saved = time.monotonic()
         try:
             for index, frame in enumerate(frames):
                 if index >= known:
                     labels.append(ask(frame))
                 on_label(index + 1)
+                if time.monotonic() > saved + _SAVE_PERIOD:
+                    labels.save(path)
+                    saved = time.monotonic()
             labels.whole = not count or len(labels) < count
         finally:
             # What an interrupted run has made is kept too.
@@ -150,7 +162,7 @@ def _describe(name: str) -> str:
     if colon:
         try:
             spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):  # it is said where the teacher is made
+        except Exception:  # a package may raise anything; it is said where the teacher is made
             return name
         if spec is not None and spec.has_location:
             return f'{name} {_stat(Path(spec.origin))}'

@@ -1,6 +1,6 @@
 """Tasks in several processes, with messages back to the one that started them."""
 
-from multiprocessing import connection, get_context, process
+from multiprocessing import connection, get_context, process, resource_tracker
 import signal
 import sys
 from typing import Any, Callable, Iterable
@@ -37,6 +37,8 @@ def run_tasks(
         return
     # A fork would take PyTorch's locks along in whatever state they are.
     context = get_context('spawn')
+    # It would be started with the first process, and unblock Ctrl-C as it is.
+    resource_tracker.ensure_running()
     workers: dict[connection.Connection, process.BaseProcess] = {}
     try:
         for _ in range(jobs):

@@ -318,8 +318,9 @@ class Pretraining:
         other = [name for name in own if own[name] != origin.get(name) and name != 'steps']
         if other:
             raise CheckpointError(
-                f"checkpoint '{path}' is of a training with {other[0]} {origin.get(other[0])}, "
-                f'not {own[other[0]]}: give the same, or begin without --resume')
+                f"checkpoint '{path}' is of a training with {other[0]} "
+                f'{str(origin.get(other[0]))[:60]}, not {str(own[other[0]])[:60]}: give the same, '
+                'or begin without --resume')
         before = replace(self.settings, steps=origin['steps'])
         if any(before.learning_rate_at(step) != self.settings.learning_rate_at(step)
                for step in range(content['step'])):

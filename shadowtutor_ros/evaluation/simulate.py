@@ -12,7 +12,8 @@ import numpy as np
 
 from shadowtutor_ros.algorithms import analytic_model
 from shadowtutor_ros.algorithms.analytic_model import Bounds, Costs
-from shadowtutor_ros.algorithms.client import analytic_strides, Client, ClientSettings
+from shadowtutor_ros.algorithms.client import (
+    analytic_strides, Client, ClientSettings, LONGEST_TIMEOUT)
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.evaluation.profile import Profile
 from shadowtutor_ros.labels import NUM_CLASSES
@@ -253,7 +254,8 @@ class Simulation:
         link, on_network = self._profile.link, self._method.on_network
         # One message after another crosses the link, and one that is lost takes its time too.
         arrival = max(self._now, self._up_free) + link.time_up(len(data))
-        expired = on_network and arrival > self._now + LIFESPAN
+        expires = on_network and self._method.client.update_timeout <= LONGEST_TIMEOUT
+        expired = expires and arrival > self._now + LIFESPAN
         self._up_free = self._now + LIFESPAN if expired else arrival - link.latency
         if self._loss.random() < link.loss or expired:
             self.key_frames.append(KeyFrameRecord(

@@ -145,11 +145,12 @@ class Clip:
             count = min(self.frames, count or self.frames)
         if count is None:
             raise SourceError(f"'{self.video}' has no end: give a number of frames")
-        return Source(source.name, rate, count, lambda: _sample(source, rate, count))
+        # The count is what the file's header says, which need not be so.
+        return Source(source.name, rate, count, lambda: _sample(source, rate, self.frames))
 
 
 def _sample(source: Source, rate: float, count: int) -> Iterator[np.ndarray]:
-    """Read ``count`` frames at a rate."""
+    """Read ``count`` frames at a rate, or all where it is 0."""
     taken = 0
     for index, frame in enumerate(source):
         # The frame that is due, or the first one after.

@@ -77,8 +77,11 @@ class CameraNode(Node):
             + ('in lock-step with the masks' if self._lock_step else f'at {rate:g} frames/s'))
         try:
             self._play_at(rate)
-        except SourceError as error:
-            self.get_logger().fatal(str(error))
+        except Exception as error:
+            if not self.context.ok():  # it ends anyway
+                return
+            known = isinstance(error, SourceError)
+            self.get_logger().fatal(str(error) if known else f'{type(error).__name__}: {error}')
             self.exit_status = 1
         self._played.set()
 

@@ -1,10 +1,12 @@
 """ROS images to arrays and back."""
 
 from array import array
+import io
 import sys
 
 import cv2
 import numpy as np
+import PIL.Image
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -20,6 +22,10 @@ except ImportError:  # not on PyPI; rosbags-image is
 else:
     def _convert(message: Image) -> np.ndarray:
         return CvBridge().imgmsg_to_cv2(message, 'bgr8')
+
+#: Larger compressed images are refused before memory is taken for them: the student's own copy of
+#: one takes 0.8 GB.
+_MAX_PIXELS = 2 ** 26
 
 _NATIVE_BIGENDIAN = sys.byteorder == 'big'
 
@@ -38,13 +44,17 @@ def to_bgr(message: Image | CompressedImage) -> np.ndarray:
     :raises ImageMessageError: if it cannot be converted; one line says why and what to do.
     """
     if isinstance(message, CompressedImage):
-        data = np.frombuffer(message.data, np.uint8)
-        frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        try:
+            # Pillow tells the size before memory is taken for it.
+            with PIL.Image.open(io.BytesIO(message.data)) as image:
+                _check_size(image.height, image.width)
+            frame = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+        except (OSError, SyntaxError, PIL.Image.DecompressionBombError):
+            frame = None
         if frame is None:
             raise ImageMessageError(
-                f"a compressed image of {len(message.data)} bytes, format '{message.format}', "
-                'cannot be decoded: publish JPEG or PNG')
-        _check_size(*frame.shape[:2])
+                f"a compressed image of {len(message.data)} bytes, format '{message.format[:40]}'"
+                ', cannot be decoded: publish JPEG or PNG')
         return frame
     height, width, step = message.height, message.width, message.step
     _check_size(height, width)
@@ -60,11 +70,15 @@ def to_bgr(message: Image | CompressedImage) -> np.ndarray:
     except Exception as error:  # whatever the library at hand raises
         reason = str(error).partition('\n')[0] or type(error).__name__
         raise ImageMessageError(
-            f"an image with encoding '{message.encoding}' cannot be converted to bgr8 ({reason}): "
-            'publish bgr8, rgb8, mono8, yuv422 or a Bayer encoding') from None
+            f"an image with encoding '{message.encoding[:40]}' cannot be converted to bgr8 "
+            f'({reason[:80]}): publish bgr8, rgb8, mono8, yuv422 or a Bayer encoding') from None
 
 
 def _check_size(height: int, width: int) -> None:
+    if height * width > _MAX_PIXELS:
+        raise ImageMessageError(
+            f'an image of {width}x{height} pixels is larger than the limit of {_MAX_PIXELS}: '
+            'publish smaller ones')
     if min(height, width) < MIN_SIDE:
         raise ImageMessageError(
             f'an image of {width}x{height} pixels is too small: expected {MIN_SIDE}x{MIN_SIDE} at '

@@ -15,7 +15,8 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
-from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
+from shadowtutor_ros.algorithms.client import (
+    ClientSettings, LATE_UPDATE, LONGEST_TIMEOUT)
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.scenes import LOOKS
@@ -92,7 +93,7 @@ STUDENT = (
         choices=LATE_UPDATE),
     Parameter(
         'update_timeout', _CLIENT.update_timeout, 'seconds after which an update counts as lost; '
-        "late_update 'wait' waits no longer", (0.1, 600.0)),
+        "late_update 'wait' waits no longer", (0.1, LONGEST_TIMEOUT)),
     Parameter(
         'stride_rate', _CLIENT.stride_rate, 'above 0: strides count time, at this many frames '
         "a second, whatever the camera's rate; 0: they count frames", (0.0, 1000.0)),

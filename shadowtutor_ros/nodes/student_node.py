@@ -107,6 +107,8 @@ class StudentNode(Node):
             self.parameters['inference.width'])
         engine.warm_up(360, 640)
         self.client = Client(engine, self._send, self.settings)
+        # It may have been changed while the engine was made.
+        engine.width = self.parameters['inference.width']
         self._images_received = self._images_dropped = 0
         self._bytes_up = self._bytes_down = 0
         self._sent.clear()
@@ -220,10 +222,12 @@ class StudentNode(Node):
                     f'/its/topic with ros2 launch, --ros-args -r {name}:=/its/topic with ros2 run')
         elif not fitting:
             hint = "the type differs: set image_transport to 'raw' or 'compressed'"
-        elif wanted != ReliabilityPolicy.RELIABLE:
+        elif wanted != ReliabilityPolicy.RELIABLE and any(
+                offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in fitting):
             hint = ('large images may be lost at best effort: try image_reliability:=reliable '
                     f'with ros2 launch, {override}:=reliable with ros2 run')
-        elif all(offer.qos_profile.reliability != wanted for offer in fitting):
+        elif wanted == ReliabilityPolicy.RELIABLE and all(
+                offer.qos_profile.reliability != wanted for offer in fitting):
             hint = ('it is offered at best effort alone: try image_reliability:=best_effort with '
                     f'ros2 launch, {override}:=best_effort with ros2 run')
         else:

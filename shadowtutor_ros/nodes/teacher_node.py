@@ -76,6 +76,9 @@ class TeacherNode(Node):
                 raise ParameterError(
                     f"robots holds '{name}', which is no namespace such as /robot1 "
                     f"({' '.join(str(error).split())})") from None
+            if updates.topic_name in (other.updates.topic_name for other in self._robots):
+                raise ParameterError(
+                    f'robots is {names}: two of them have the topic {updates.topic_name}')
             robot = Robot(name, server, updates)
             self._robots.append(robot)
             subscription = self.create_subscription(

@@ -24,6 +24,10 @@ LIFESPAN = 10.0
 MAX_PIXELS = 3840 * 2160
 
 
+#: A progressive JPEG has some ten scans; each is decoded over the whole image.
+_MAX_SCANS = 100
+
+
 class KeyFrameError(ValueError):
     """A key frame that cannot be read, or cannot be answered."""
 
@@ -106,6 +110,8 @@ def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
     if image_format not in FORMATS:
         raise KeyFrameError(
             f"key-frame format '{image_format[:40]}' is unknown: expected {', '.join(FORMATS)}")
+    if image_format == 'jpeg' and bytes(data).count(b'\xff\xda') > _MAX_SCANS:
+        raise KeyFrameError(f'a JPEG key frame has more than {_MAX_SCANS} scans')
     try:
         # Pillow, not OpenCV: it tells the size before it decodes, and refuses a file that is cut.
         with Image.open(io.BytesIO(data), formats=[image_format.upper()]) as image:

@@ -157,7 +157,19 @@ def test_lost_messages(videos, tmp_path):
     assert (out / 'bandwidth.png').is_file()
     assert run['lost'] == run['key_frames'] > 0 and run['within_bounds'] is None
     # Nobody waits an hour for what is lost.
-    assert run['settings']['update_timeout'] < 60
+    assert run['settings']['update_timeout'] < 60 and run['seconds'] < 60
+    assert evaluate(videos[0], '--methods', 'partial', '--loss', '1', '--paper-settings',
+                    '--out', tmp_path / 'paper') == 0
+    assert runs(tmp_path / 'paper')[0]['seconds'] < 60
+
+
+def test_the_papers_client_waits_for_a_thin_link(videos, tmp_path):
+    out = tmp_path / 'out'
+    assert evaluate(videos[0], '--methods', 'partial', '--paper-settings', '--frames', '10',
+                    '--bandwidth', '0.08', '--set', 'max_updates=0', '--out', out) == 0
+    (run,) = runs(out)
+    # A key frame takes longer than the middleware of the nodes would keep it.
+    assert not run['lost'] and 8 * 320 * 184 * 3 / 8e4 < run['seconds'] < 60
 
 
 def test_predictions_of_links_that_differ_one_way_lie_apart(videos, tmp_path):

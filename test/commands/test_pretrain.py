@@ -133,6 +133,7 @@ def test_coco_with_all_its_classes(tmp_path, capfd):
     (['--out', 'student.pth'], ['.safetensors']),
     (['--steps', '0'], ['--steps']),
     (['--scenes', '100'], ['--scenes', '99']),
+    (['--start', 'a.safetensors', '--out', './a.safetensors'], ['--start', 'another']),
     (['--crop', '10'], ['--crop', '64']),
     (['--crop', '100'], ['100', 'multiple of 8']),
     (['--shares', '1,2'], ['1 numbers']),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shadowtutor_ros.evaluation.label_cache import label_video, Labels
+from shadowtutor_ros.evaluation.label_cache import fingerprint, label_video, Labels
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
 FRAMES = [np.full((4, 6, 3), value, np.uint8) for value in range(5)]
@@ -117,6 +117,19 @@ def test_labels_are_held_as_they_were_given():
         labels.append(prediction)
     assert same(labels, predictions) and same(labels.first(1), predictions[:1])
     assert labels[0].boxes.shape == (0, 4)
+
+
+def test_where_labels_cannot_be_kept_the_teacher_is_not_asked(video, tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OSError):
+        label(video, tmp_path / 'file', lambda: lambda frame: refuse())
+
+
+def test_a_package_that_fails_is_told_by_who_makes_the_teacher(tmp_path, monkeypatch):
+    (tmp_path / 'unlicensed').mkdir()
+    (tmp_path / 'unlicensed' / '__init__.py').write_text('raise RuntimeError("no licence")')
+    monkeypatch.syspath_prepend(tmp_path)
+    assert fingerprint('unlicensed.teacher:Class')
 
 
 def test_a_changed_class_of_somebodys_own_labels_anew(video, tmp_path, monkeypatch):

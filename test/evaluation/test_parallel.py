@@ -17,6 +17,8 @@ def work(task, emit):
         raise RuntimeError('this is a bug')
     if task == 'die':
         os.kill(os.getpid(), signal.SIGKILL)
+    if task == 'mask':
+        emit(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     if task == 'hang':
         emit('hanging')
         time.sleep(600)
@@ -37,6 +39,12 @@ def test_all_messages_arrive(jobs):
 def test_a_failure_stops_the_others(task, said):
     with pytest.raises(WorkError, match=said):
         run_tasks(work, ['hang', task], lambda message: None, 2)
+
+
+def test_no_worker_is_open_to_ctrl_c_while_it_starts():
+    messages = []
+    run_tasks(work, ['mask', 'mask'], messages.append, 2)
+    assert [each for each in messages if each in (True, False)] == [True, True]
 
 
 def test_interruption_stops_all():

@@ -1,6 +1,6 @@
 """Teachers of the tests' own."""
 
-import time
+import threading
 
 import numpy as np
 
@@ -30,9 +30,12 @@ class BrokenOnce(HalfPerson):
         return super().__call__(frame)
 
 
-class Slow(HalfPerson):
-    """Takes its time."""
+class Held(HalfPerson):
+    """Labels when it may."""
+
+    begun, may_end = threading.Event(), threading.Event()
 
     def __call__(self, frame):
-        time.sleep(0.5)
+        self.begun.set()
+        self.may_end.wait(30)
         return super().__call__(frame)

@@ -1,9 +1,12 @@
 """Images to arrays and back."""
 
+import io
+
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_bytes, to_message
@@ -51,6 +54,21 @@ def test_garbage_is_no_compressed_image():
         to_bgr(CompressedImage(format='jpeg', data=to_bytes(b'garbage')))
     with pytest.raises(ImageMessageError, match='cannot be decoded'):
         to_bgr(CompressedImage(format='jpeg'))
+
+
+def test_a_compressed_image_may_be_too_large():
+    file = io.BytesIO()
+    PIL.Image.new('1', (10000, 10000)).save(file, 'png')
+    with pytest.raises(ImageMessageError, match='10000x10000 pixels is larger'):
+        to_bgr(CompressedImage(format='png', data=to_bytes(file.getvalue())))
+
+
+def test_an_endless_encoding_is_cut():
+    message = Image(height=64, width=96, step=96, encoding='x' * 10 ** 6)
+    message.data = to_bytes(bytes(64 * 96))
+    with pytest.raises(ImageMessageError) as error:
+        to_bgr(message)
+    assert len(str(error.value)) < 300
 
 
 def test_a_compressed_image_may_be_too_small_too():

@@ -1,13 +1,12 @@
 """The teacher node over DDS, and together with the student node."""
 
-import time
-
 from helpers import wait_for
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+from stub_teachers import Held
 
 from shadowtutor_ros.algorithms.server import Server
 from shadowtutor_ros.models.student import Student
@@ -89,8 +88,10 @@ def test_a_teacher_that_cannot_be_warmed_up_answers(ros, weights, frame, capfd, 
     assert 'could not be warmed up: RuntimeError: out of memory' in capfd.readouterr().err
 
 
-def test_the_newest_key_frame_is_answered_and_robots_in_turn(ros, weights, frame):
-    start(ros, weights, teacher='stub_teachers:Slow', robots=['/one', '/two'], max_updates=1)
+def test_the_newest_key_frame_is_answered_and_robots_in_turn(ros, weights, frame, monkeypatch):
+    monkeypatch.setattr(Server, 'warm_up', lambda *size: None)
+    node = start(ros, weights, teacher='stub_teachers:Held', robots=['/one', '/two'],
+                 max_updates=1)
     student, answers = Student.load(weights), []
     publishers = {}
     for name in ('one', 'two'):
@@ -98,15 +99,20 @@ def test_the_newest_key_frame_is_answered_and_robots_in_turn(ros, weights, frame
             WeightUpdate, f'/{name}/weight_updates', lambda update, name=name: answers.append(
                 (name, update.key_frame_number)), 10)
         publishers[name] = ros.publisher(KeyFrame, f'/{name}/key_frames')
+
+    def waiting():
+        return {robot.name: robot.waiting[0].key_frame_number for robot in node._robots
+                if robot.waiting}
+
     publishers['one'].publish(key_frame(student, frame, 1))
+    assert Held.begun.wait(30)
     # While the first is labelled, three more come of the same robot, and one of the other.
-    time.sleep(0.2)
     for name, number in (('one', 2), ('one', 3), ('two', 1), ('one', 4)):
-        publishers[name].publish(key_frame(student, frame, number, session=len(name)))
-        time.sleep(0.02)
+        publishers[name].publish(key_frame(student, frame, number))
+        wait_for(lambda: waiting().get(f'/{name}') == number)
+    Held.may_end.set()
     wait_for(lambda: len(answers) == 3)
-    time.sleep(1.0)
-    assert answers == [('one', 1), ('two', 1), ('one', 4)]
+    assert answers == [('one', 1), ('two', 1), ('one', 4)] and not waiting()
 
 
 def test_robots_have_sessions_of_their_own(ros, weights, frame):
@@ -137,7 +143,7 @@ def test_parameters_act_on_the_next_key_frame(ros, weights, frame):
 
 @pytest.mark.parametrize('parameters, error', [
     ({'teacher': 'resnet9000'}, TeacherError), ({'robots': ['/a', '/a']}, ParameterError),
-    ({'robots': []}, ParameterError),
+    ({'robots': []}, ParameterError), ({'robots': ['a', '/a']}, ParameterError),
     ({'device': 'abacus'}, ValueError)])
 def test_what_is_wrong_is_one_clear_error(ros, weights, parameters, error):
     with pytest.raises(error) as raised:

@@ -254,6 +254,16 @@ def test_mutated_frames_are_frames_or_refused(image_format):
     assert refused > 30
 
 
+def test_a_jpeg_of_endless_scans_is_refused():
+    file = io.BytesIO()
+    Image.fromarray(picture()).save(file, 'jpeg', progressive=True)
+    data = file.getvalue()
+    assert decode_image('jpeg', data).shape == (48, 64, 3)
+    scan = data[data.rindex(b'\xff\xda'):-2]
+    with pytest.raises(KeyFrameError, match='100 scans'):
+        decode_image('jpeg', data[:-2] + 100 * scan + data[-2:])
+
+
 def test_a_narrow_frame_stays_large_enough_for_the_student():
     frame = np.zeros((120, 3840, 3), np.uint8)
     kind, data = encode_image(frame, 'raw', max_width=640)
