@@ -198,12 +198,12 @@ def _measure_node(
                 bare_times += bare()
             after = _resident_mib(nodes.pid('student'))
             alone = statistics.median(bare_times)
-            rates, shares, around = [], [], bare()
+            rates, bare_rates, around = [], [], bare()
             for _ in range(_STREAMS):
                 rates.append(probe.stream(
                     _STREAM_RATE / alone, min(_STREAM, arguments.frames * alone)))
                 around = around[-len(frames):] + bare()
-                shares.append(rates[-1] * statistics.median(around))
+                bare_rates.append(1 / statistics.median(around))
         except TimeoutError as error:
             nodes.check('student')
             raise CommandError(f'the student node: {error}') from None
@@ -213,7 +213,8 @@ def _measure_node(
         'end_to_end_ms': statistics.median(latencies) * 1e3,
         'end_to_end_overhead_ms': (statistics.median(latencies) - alone) * 1e3,
         'overhead_in_node_ms': float(np.nanmedian(in_node)) * 1e3,
-        'rate': statistics.median(rates), 'share_of_bare_rate': statistics.median(shares),
+        'rate': statistics.median(rates), 'bare_rate': statistics.median(bare_rates),
+        'share_of_bare_rate': statistics.median(np.divide(rates, bare_rates)),
         'resident_mib_before': before, 'resident_mib_after': after,
         **measure_assignment(frames[0])}
 
@@ -254,7 +255,7 @@ def _tables(results: dict) -> list[Table]:
             f"of which in the node {node['overhead_in_node_ms']:.1f} ms, the rest DDS; "
             f"{node['threads']} threads")
         tables[0].add_row(
-            'masks of a stream', f"{1e3 / node['bare_ms']:.1f}/s", f"{node['rate']:.1f}/s",
+            'masks of a stream', f"{node['bare_rate']:.1f}/s", f"{node['rate']:.1f}/s",
             f"{node['share_of_bare_rate']:.0%}", 'of the rate of inference alone')
         tables[0].add_row(
             'memory of the node', f"{node['resident_mib_before']:.0f} MiB",
