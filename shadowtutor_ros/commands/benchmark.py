@@ -25,7 +25,7 @@ from rich.table import Table
 import torch
 
 from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.commands.demo import Nodes, parse_size
+from shadowtutor_ros.commands.demo import keep_local, Nodes, parse_size
 from shadowtutor_ros.evaluation import speed
 from shadowtutor_ros.evaluation.settings import make_method, PAPER_SETTINGS
 from shadowtutor_ros.evaluation.videos import open_source
@@ -152,7 +152,7 @@ def _measure_node(
         frames: Sequence[np.ndarray], ticker) -> dict[str, float]:
     """Measure what the student node adds to inference, on images from another process."""
     from shadowtutor_ros.nodes.probe import measure_assignment, Probe
-    from shadowtutor_ros.nodes.running import keep_local, large_shared_memory
+    from shadowtutor_ros.nodes.running import large_shared_memory
 
     keep_local()
     large_shared_memory()

@@ -89,8 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(
         f'[bold]{source.name}[/]: {source.count} frames; teacher: {arguments.teacher}; '
         f'late update: {arguments.late_update}')
-    from shadowtutor_ros.nodes.running import keep_local
-    # Only this machine takes part, whatever else is on the network.
     keep_local()
     recording = run_nodes(arguments, source, console)
     summary = _measure(arguments, source, student, teacher, recording, console)
@@ -211,6 +209,14 @@ def _wait(condition, nodes: 'Nodes', what: str) -> None:
         if time.monotonic() > end:
             raise CommandError(f'waited {START_TIMEOUT:.0f} s for {what}: see {nodes.logs}/*.log')
         time.sleep(0.1)
+
+
+def keep_local() -> None:
+    """Let nodes started from here on meet those of this machine alone."""
+    if os.environ.get('ROS_DISTRO') == 'humble':
+        os.environ['ROS_LOCALHOST_ONLY'] = '1'
+    else:
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 
 class Nodes:

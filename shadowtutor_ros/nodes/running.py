@@ -57,15 +57,19 @@ class Observer:
 
 
 def qos(
-        reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE, **policies) -> dict[str, Any]:
+        reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE, depth: int = 1,
+        **policies) -> dict[str, Any]:
     """
     Return the quality of service of one publisher or subscription, as arguments that make it.
 
-    It keeps the newest message alone, as older ones are of no use here, and parameters can
-    override it. rclpy writes what they say into the profile: each topic needs one of its own.
+    Parameters can override it. rclpy writes what they say into the profile: each topic needs one
+    of its own.
+
+    :param depth: messages that are kept: the newest alone, where older ones are of no use.
+    :param policies: further ones of the profile.
     """
     profile = QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability,
+        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability,
         durability=DurabilityPolicy.VOLATILE, **policies)
     return {'qos_profile': profile,
             'qos_overriding_options': QoSOverridingOptions.with_default_policies()}
@@ -79,14 +83,6 @@ def steady_clock() -> Clock:
 def seconds(duration: float) -> Duration:
     """Return a duration of so many seconds."""
     return Duration(nanoseconds=int(duration * 1e9))
-
-
-def keep_local() -> None:
-    """Let nodes started from here on meet those of this machine alone."""
-    if os.environ.get('ROS_DISTRO') == 'humble':
-        os.environ['ROS_LOCALHOST_ONLY'] = '1'
-    else:
-        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 
 def large_shared_memory() -> None:

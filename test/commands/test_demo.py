@@ -80,6 +80,17 @@ def test_a_wrong_size_is_refused(capfd):
     assert ended.value.code == 2 and '640x360' in capfd.readouterr().err
 
 
+def test_without_ros_the_demo_says_so(tmp_path):
+    code = ("import sys; sys.modules['rclpy'] = None; "
+            'from shadowtutor_ros.commands.main import main; sys.exit(main(sys.argv[1:]))')
+    result = subprocess.run(
+        [sys.executable, '-c', code, 'demo', '--frames', '2', '--out', str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    error = result.stderr.strip()
+    assert 'ROS 2 or the messages of this package are missing' in error and '\n' not in error
+
+
 def test_nodes_end_with_a_demo_that_is_told_to(tmp_path):
     process = subprocess.Popen(
         [sys.executable, '-m', 'shadowtutor_ros.commands.main', 'demo', '--out', str(tmp_path)],
