@@ -18,7 +18,6 @@ from shadowtutor_ros.wire.weight_update import Scope, unpack, UpdateRejected, We
 #: weights at hand, or wait for it as the paper's client does.
 LATE_UPDATE = ('continue', 'wait')
 
-
 #: Longest update_timeout of a node, in seconds. The paper's client, which has none, waits longer,
 #: and its messages do not expire.
 LONGEST_TIMEOUT = 600.0

@@ -254,8 +254,8 @@ class StudentTrainer:
         :param share: share of the weights in scope that is trained on this key frame, above 0
             to 1: those that Adam's last step moved most, as in Adaptive Model Streaming (Khani et
             al., ICCV 2021).
-        :raises ValueError: if the label does not fit. Whatever is raised, by ``on_step`` too, the
-            student is as it was, or holds the best weights seen, and the key frame is forgotten.
+        :raises ValueError: if the label does not fit. Whatever a step or ``on_step`` raises, the
+            student holds the best weights seen, and the key frame is forgotten.
         """
         self._prepare()
         settings = self.settings
@@ -294,15 +294,15 @@ class StudentTrainer:
                 if metric > result.metric_after:
                     result.metric_after = metric
                     result.changed = True
-                    if metric > settings.threshold or result.steps == settings.max_updates:
-                        return result
                     best.take()
+                    if metric > settings.threshold:
+                        break
         except BaseException:
             # Out of memory, say. A key frame that is too large must not be replayed either.
-            best.restore()
             self._memory = earlier
             raise
-        best.restore()
+        finally:
+            best.restore()
         return result
 
     def _replayed(self, earlier: list[_Sample]) -> list[_Sample]:

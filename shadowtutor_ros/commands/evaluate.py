@@ -132,8 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
         return identify(trial, arguments.label, settings, weights, arguments.threads)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    results = Results(arguments.out, arguments.resume, list(map(identity, trials)))
-    trials = [trial for trial in trials if not results.has(identity(trial))]
+    planned = list(map(identity, trials))
+    results = Results(arguments.out, arguments.resume, planned)
+    trials = [trial for trial, one in zip(trials, planned) if not results.has(one)]
     needed = {trial.labelling.name for trial in trials}
     labellings = [one for one in labellings if one.name in needed or one.save]
     if trials:

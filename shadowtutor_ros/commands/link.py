@@ -11,13 +11,11 @@ import argparse
 from concurrent.futures import ProcessPoolExecutor
 import itertools
 import json
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
 import os
 from pathlib import Path
 import signal
 from statistics import median
-import sys
-from types import FrameType
 
 import numpy as np
 from rich.console import Console
@@ -25,7 +23,7 @@ from rich.table import Table
 
 from shadowtutor_ros.algorithms.analytic_model import Bounds
 from shadowtutor_ros.algorithms.client import ClientSettings
-from shadowtutor_ros.commands import CommandError, demo
+from shadowtutor_ros.commands import CommandError, demo, end
 from shadowtutor_ros.evaluation.plots import headless_pyplot
 from shadowtutor_ros.evaluation.profile import Link, Profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
@@ -71,7 +69,6 @@ def run(arguments: argparse.Namespace) -> int:
     Student.load(arguments.student)
     console, results = Console(), []
     folder = arguments.out
-    signal.signal(signal.SIGTERM, _stop)
     # A process of its own, since a namespace is entered for good.
     with VethLink() as link, ProcessPoolExecutor(
             1, get_context('spawn'), _enter, (link.robot,)) as robot:
@@ -100,15 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _enter(namespace: str) -> None:
     """Begin the process that runs the nodes: in its namespace, ending them when it ends."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, end)
     enter(namespace)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """End with the nodes, which the namespaces would outlive else."""
-    for child in active_children():
-        child.terminate()
-    sys.exit(128 + number)
 
 
 # --- measured ------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import signal
 import sys
 
 from shadowtutor_ros import __version__
+from shadowtutor_ros.commands import end
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -45,8 +46,7 @@ def main(args: list[str] | None = None) -> int:
     :returns: the exit status.
     """
     parsed = make_parser().parse_args(args)
-    # Nodes and network namespaces outlive the process that made them, so it must not end at once.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, end)
     try:
         return parsed.run(parsed)
     except (ValueError, OSError) as error:

@@ -12,8 +12,7 @@ import time
 from types import FrameType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn, Progress, TextColumn, TimeRemainingColumn)
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 import safetensors
 
 from shadowtutor_ros import __version__

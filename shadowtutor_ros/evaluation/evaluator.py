@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from shadowtutor_ros.evaluation.label_cache import label_video, Labels
-from shadowtutor_ros.evaluation.profile import Profile
+from shadowtutor_ros.evaluation.profile import Link, Profile
 from shadowtutor_ros.evaluation.simulate import Method, Run, Simulation
 from shadowtutor_ros.evaluation.videos import Clip
 from shadowtutor_ros.labels import COLORS
@@ -80,10 +80,9 @@ class Trial:
     def title(self) -> str:
         """What it is, for people."""
         link = self.profile.link
-        up, down = link.bandwidth_up / 1e6, link.bandwidth_down / 1e6
-        both = f'{up:g}' if up == down else f'{up:g}/{down:g}'
-        network = f' {both} Mbit/s' if self.method.on_network else ''
-        return f'{self.labelling.name} {self.method.label}{network}'
+        network = Link.describe(link.bandwidth_up / 1e6, link.bandwidth_down / 1e6)
+        return f'{self.labelling.name} {self.method.label}' + (
+            f' {network}' if self.method.on_network else '')
 
 
 @dataclass(frozen=True)

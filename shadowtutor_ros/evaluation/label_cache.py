@@ -15,7 +15,6 @@ import numpy as np
 
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 
-
 #: Seconds after which the labels so far are saved, for the case that the process is killed.
 _SAVE_PERIOD = 60.0
 

@@ -46,6 +46,11 @@ class Link:
         """Return the seconds that a message of ``size`` bytes takes to the robot."""
         return self.latency + 8 * size / self.bandwidth_down
 
+    @staticmethod
+    def describe(up: float, down: float) -> str:
+        """Write two bandwidths in Mbit/s, as one where they are equal."""
+        return f'{up:g} Mbit/s' if up == down else f'{up:g}/{down:g} Mbit/s'
+
     def scaled(self, factor: float) -> 'Link':
         """Return the link with both bandwidths times ``factor``."""
         return replace(

@@ -11,8 +11,7 @@ from typing import Any
 
 from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE
 from shadowtutor_ros.algorithms.server import ServerSettings
-from shadowtutor_ros.algorithms.striding import (
-    MAX_STRIDE, MAX_UPDATES, MIN_STRIDE, THRESHOLD)
+from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MAX_UPDATES, MIN_STRIDE, THRESHOLD
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.simulate import Method
 from shadowtutor_ros.wire.encodings import ENCODINGS

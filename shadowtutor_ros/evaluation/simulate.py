@@ -253,10 +253,10 @@ class Simulation:
         image_format, data = self._encode(key_frame.frame)
         link, on_network = self._profile.link, self._method.on_network
         # One message after another crosses the link, and one that is lost takes its time too.
-        arrival = max(self._now, self._up_free) + link.time_up(len(data))
+        received = max(self._now, self._up_free) + link.time_up(len(data))
         expires = on_network and self._method.client.update_timeout <= LONGEST_TIMEOUT
-        expired = expires and arrival > self._now + LIFESPAN
-        self._up_free = self._now + LIFESPAN if expired else arrival - link.latency
+        expired = expires and received > self._now + LIFESPAN
+        self._up_free = self._now + LIFESPAN if expired else received - link.latency
         if self._loss.random() < link.loss or expired:
             self.key_frames.append(KeyFrameRecord(
                 self._frame, self._now, np.nan, np.nan, 0, len(data), 0, lost=True))
@@ -267,7 +267,7 @@ class Simulation:
             self._frame, self._now, update.metric_before, update.metric_after, update.steps,
             len(data), len(update.tensors.blob), lost=self._loss.random() < link.loss)
         self.key_frames.append(record)
-        begin = max(arrival, self._server_free)
+        begin = max(received, self._server_free)
         self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
         arrival = max(self._server_free, self._down_free) + link.time_down(record.bytes_down)
         self._down_free = arrival - link.latency

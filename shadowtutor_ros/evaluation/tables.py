@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from shadowtutor_ros.evaluation.profile import Link
+
 Run = dict[str, Any]
 
 #: Names of the methods: with the network, and as the paper has them with a fixed delay.
@@ -65,7 +67,7 @@ def group(runs: list[Run]) -> list[Series]:
     for (label, method, delay, up, down, fps), members in groups.items():
         name = _TITLES[method] if delay is None else f'{_SHORT[method]}-{delay}'
         if up is not None and len(links) > 1:
-            name += f' {up:g} Mbit/s' if up == down else f' {up:g}/{down:g} Mbit/s'
+            name += f' {Link.describe(up, down)}'
         if fps and len(rates) > 1:
             name += f' at {fps:g}/s'
         series.append(Series(f'{label} {name}'.strip(), tuple(members)))

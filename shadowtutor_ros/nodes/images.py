@@ -23,8 +23,8 @@ else:
     def _convert(message: Image) -> np.ndarray:
         return CvBridge().imgmsg_to_cv2(message, 'bgr8')
 
-#: Larger compressed images are refused before memory is taken for them: the student's own copy of
-#: one takes 0.8 GB.
+#: Larger images are refused, compressed ones before memory is taken for them: the student's own
+#: copy of one takes 0.8 GB.
 _MAX_PIXELS = 2 ** 26
 
 _NATIVE_BIGENDIAN = sys.byteorder == 'big'

@@ -15,8 +15,7 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
-from shadowtutor_ros.algorithms.client import (
-    ClientSettings, LATE_UPDATE, LONGEST_TIMEOUT)
+from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE, LONGEST_TIMEOUT
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.scenes import LOOKS

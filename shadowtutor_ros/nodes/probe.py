@@ -37,11 +37,11 @@ class Probe(Observer):
         self._mask_came = threading.Condition()
         self._masks: list[tuple[int, float]] = []
         self._image = self._node.create_publisher(Image, 'image', **qos())
-        profile = qos()['qos_profile']
-        profile.depth = 100
-        self._node.create_subscription(Image, 'segmentation/mask', self._on_mask, profile)
         self._node.create_subscription(
-            TutorStatus, 'student/status', lambda status: self.statuses.append(status), profile)
+            Image, 'segmentation/mask', self._on_mask, **qos(depth=100))
+        self._node.create_subscription(
+            TutorStatus, 'student/status', lambda status: self.statuses.append(status),
+            **qos(depth=100))
 
     @property
     def ready(self) -> bool:

@@ -35,15 +35,13 @@ class Recorder(Observer):
         self._rate = rate
         self._first_stamp: float | None = None
         self._indices: dict[int, int] = {}
-        # Nothing may be missed here, so keep more than the newest.
-        profile = qos()['qos_profile']
-        profile.depth = 100
         for kind, topic, callback in (
                 (Image, 'segmentation/mask', self._on_mask),
                 (KeyFrame, 'key_frames', self._on_key_frame),
                 (TutorStatus, 'student/status', self._on_status),
                 *([(WeightUpdate, 'weight_updates', self._on_update)] if updates else [])):
-            self._node.create_subscription(kind, topic, callback, profile)
+            # Nothing may be missed here, so keep more than the newest.
+            self._node.create_subscription(kind, topic, callback, **qos(depth=100))
 
     @property
     def ready(self) -> bool:

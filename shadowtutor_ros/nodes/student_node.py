@@ -163,17 +163,7 @@ class StudentNode(Node):
                 f"'{self.get_namespace()}', and both need the same ROS_DOMAIN_ID",
                 throttle_duration_sec=30.0)
         status = TutorStatus(header=Header(stamp=self.get_clock().now().to_msg()))
-        unmasked_since = self._unmasked_since
-        if silent < SILENCE and unmasked_since is not None and now - unmasked_since >= SILENCE:
-            status.state = TutorStatus.STATE_NO_MASKS
-        elif silent >= SILENCE or not counters.frames:
-            status.state = TutorStatus.STATE_WAITING_FOR_IMAGES
-        elif not client.connected or not counters.updates_applied:
-            status.state = TutorStatus.STATE_WAITING_FOR_TEACHER
-        elif client.overdue:
-            status.state = TutorStatus.STATE_UPDATE_OVERDUE
-        else:
-            status.state = TutorStatus.STATE_TUTORED
+        status.state = self._state(now, silent)
         status.session_id = client.session_id
         status.images_received = self._images_received
         status.images_dropped = self._images_dropped
@@ -209,12 +199,24 @@ class StudentNode(Node):
         self._status.publish(status)
         self._diagnostics.publish(to_diagnostics(status, self.get_fully_qualified_name()))
 
+    def _state(self, now: float, silent: float) -> int:
+        client, unmasked_since = self.client, self._unmasked_since
+        if silent < SILENCE and unmasked_since is not None and now - unmasked_since >= SILENCE:
+            return TutorStatus.STATE_NO_MASKS
+        if silent >= SILENCE or not client.counters.frames:
+            return TutorStatus.STATE_WAITING_FOR_IMAGES
+        if not client.connected or not client.counters.updates_applied:
+            return TutorStatus.STATE_WAITING_FOR_TEACHER
+        return TutorStatus.STATE_UPDATE_OVERDUE if client.overdue else TutorStatus.STATE_TUTORED
+
     def _say_what_is_missing(self, silent: float) -> None:
         topic, wanted = self._images.topic_name, self._images.qos_profile.reliability
         compressed = self.parameters['image_transport'] == 'compressed'
         kind = 'CompressedImage' if compressed else 'Image'
         offers = self.get_publishers_info_by_topic(topic)
         fitting = [offer for offer in offers if offer.topic_type == f'sensor_msgs/msg/{kind}']
+        reliable = any(
+            offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in fitting)
         override = f'-p qos_overrides.{topic}.subscription.reliability'
         if not offers:
             name = 'image/compressed' if compressed else 'image'
@@ -222,12 +224,10 @@ class StudentNode(Node):
                     f'/its/topic with ros2 launch, --ros-args -r {name}:=/its/topic with ros2 run')
         elif not fitting:
             hint = "the type differs: set image_transport to 'raw' or 'compressed'"
-        elif wanted != ReliabilityPolicy.RELIABLE and any(
-                offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in fitting):
+        elif reliable and wanted != ReliabilityPolicy.RELIABLE:
             hint = ('large images may be lost at best effort: try image_reliability:=reliable '
                     f'with ros2 launch, {override}:=reliable with ros2 run')
-        elif wanted == ReliabilityPolicy.RELIABLE and all(
-                offer.qos_profile.reliability != wanted for offer in fitting):
+        elif wanted == ReliabilityPolicy.RELIABLE and not reliable:
             hint = ('it is offered at best effort alone: try image_reliability:=best_effort with '
                     f'ros2 launch, {override}:=best_effort with ros2 run')
         else:

@@ -23,7 +23,6 @@ LIFESPAN = 10.0
 #: on one takes some GB.
 MAX_PIXELS = 3840 * 2160
 
-
 #: A progressive JPEG has some ten scans; each is decoded over the whole image.
 _MAX_SCANS = 100
 

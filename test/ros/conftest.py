@@ -60,9 +60,7 @@ class Ros:
     def collect(self, kind, topic, depth=100):
         """Subscribe and return the list that the messages will be in."""
         messages = []
-        profile = qos()['qos_profile']
-        profile.depth = depth
-        self.probe.create_subscription(kind, topic, messages.append, profile)
+        self.probe.create_subscription(kind, topic, messages.append, **qos(depth=depth))
         return messages
 
     def publisher(self, kind, topic, subscribers=1):

@@ -48,13 +48,11 @@ class SlowNetwork(Node):
         self.updates = []
         self._stamps = []
         self._held = []
-        profile = qos()['qos_profile']
-        profile.depth = 100
         for kind, topic, callback in (
                 (Image, 'segmentation/mask', self._on_mask),
                 (KeyFrame, 'key_frames', self.key_frames.append),
                 (WeightUpdate, 'trained', self._on_update)):
-            self.create_subscription(kind, topic, callback, profile)
+            self.create_subscription(kind, topic, callback, **qos(depth=100))
         self.publisher = self.create_publisher(WeightUpdate, 'weight_updates', **qos())
 
     def _on_mask(self, message):
