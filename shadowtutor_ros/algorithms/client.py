@@ -1,18 +1,23 @@
 """Algorithm 4 of the paper: the robot's loop, which infers every frame and never waits."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+import math
 import secrets
 from typing import Callable
 
+import cv2
 import numpy as np
 import torch
 
 from shadowtutor_ros.algorithms.drift import SceneDrift
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, next_stride
-from shadowtutor_ros.labels import NUM_CLASSES
+from shadowtutor_ros.labels import IGNORE, NUM_CLASSES
+from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.wire.key_frame import KeyFrame
-from shadowtutor_ros.wire.weight_update import Scope, unpack, UpdateRejected, WeightUpdate
+from shadowtutor_ros.models.student import checksum
+from shadowtutor_ros.wire.key_frame import decode_label, KeyFrame, KeyFrameError
+from shadowtutor_ros.wire.weight_update import (
+    most_bytes, REFUSALS, Status, unpack, UpdateRejected, WeightUpdate)
 
 #: What to do when the update has not come MIN_STRIDE frames after its key frame: go on with the
 #: weights at hand, or wait for it as the paper's client does.
@@ -21,6 +26,16 @@ LATE_UPDATE = ('continue', 'wait')
 #: Longest update_timeout of a node, in seconds. The paper's client, which has none, waits longer,
 #: and its messages do not expire.
 LONGEST_TIMEOUT = 600.0
+
+#: A teacher that is known to need longer than update_timeout is waited for up to so many times it.
+#: A later answer is of no use.
+PATIENCE = 10
+
+#: Key frames without an answer that are remembered, each with a mask and at most 2 MB of weights.
+UNANSWERED = 4
+
+#: Bytes of a label at most.
+MAX_LABEL = 2 ** 20
 
 #: Longest time in seconds that a teacher's answer may state.
 _LONGEST = 1e6
@@ -34,7 +49,8 @@ class ClientSettings:
     :ivar min_stride: MIN_STRIDE, in frames, at least 1; 8 in the paper.
     :ivar max_stride: MAX_STRIDE, in frames, at least ``min_stride``; 64 in the paper.
     :ivar late_update: one of :data:`LATE_UPDATE`.
-    :ivar update_timeout: seconds after which a key frame's update counts as lost.
+    :ivar update_timeout: seconds after which a key frame's update counts as lost; longer, up to
+        :data:`PATIENCE` times, where the teacher is known to need longer.
     :ivar stride_rate: frames a second that strides are counted in, whatever the camera's rate; 0
         counts the frames themselves, as the paper does.
     :ivar drift: distance of the scene from the last key frame (see :class:`SceneDrift`) above
@@ -75,28 +91,58 @@ class ClientCounters:
     frames: int = 0
     key_frames_sent: int = 0
     updates_applied: int = 0
+    updates_declined: int = 0
     updates_lost: int = 0
     updates_rejected: dict[str, int] = field(default_factory=dict)
+    key_frames_refused: dict[str, int] = field(default_factory=dict)
 
     def reject(self, rejected: UpdateRejected) -> None:
         """Count an update that was rejected, by its reason."""
-        count = self.updates_rejected.get(rejected.reason, 0)
-        self.updates_rejected[rejected.reason] = count + 1
+        _count(self.updates_rejected, rejected.reason)
+
+    def refuse(self, reason: str) -> None:
+        """Count a key frame that was refused, by the reason."""
+        _count(self.key_frames_refused, reason)
+
+
+def _count(counts: dict[str, int], key: str) -> None:
+    counts[key] = counts.get(key, 0) + 1
+
+
+@dataclass
+class _KeyFrameSent:
+    """
+    A key frame that is not answered yet.
+
+    :ivar sent: when, in seconds.
+    :ivar weights_checksum: of the weights that the robot ran then, which an answer may start from.
+    :ivar mask: what these made of it, H×W uint8; None until that is known.
+    """
+
+    sent: float
+    weights_checksum: int
+    mask: np.ndarray | None = None
 
 
 class Client:
     """
     The robot's side of a session, driven from one thread: frames, updates and the time go in.
 
+    What a teacher sets on a robot holds while it answers. Where an update is overdue, a key frame
+    was refused or the teacher has gone, the student chooses from all classes again.
+
     :param engine: infers the frames; updates swap its weights.
     :param send: is handed each key frame, before its inference, and must not block.
     :param settings: are read at each call, so that they can change at run time.
     :param session_id: 0 to 2^64 − 1; random where it is not given.
+    :param student_id: likewise; the same in all sessions of a robot's process.
+    :param name: of the student, for people.
     """
 
     def __init__(
             self, engine: InferenceEngine, send: Callable[[KeyFrame], None],
-            settings: ClientSettings, session_id: int | None = None):
+            settings: ClientSettings, session_id: int | None = None,
+            student_id: int | None = None, name: str = 'student'):
         self.engine = engine
         self.settings = settings
         self.session_id = secrets.randbits(64) if session_id is None else session_id
@@ -106,26 +152,48 @@ class Client:
         self.weights_version = 0
         self.stride = settings.min_stride
         self.frames_since_key_frame = 0
+        #: The teacher that is followed, by number and name: the first that answered. 0: none.
+        self.teacher_id, self.teacher = 0, ''
+        #: Classes that the student chooses from, ids.
+        self.offered = tuple(range(NUM_CLASSES))
         #: The last update that was applied, and the seconds from its key frame to it.
         self.last_update: WeightUpdate | None = None
         self.round_trip: float | None = None
-        #: Whether no update was applied since one was overdue.
-        self.overdue = False
+        #: Whether no update was applied since one was overdue, or since a key frame was refused.
+        self.overdue = self.refused = False
+        self._student_id = secrets.randbits(64) if student_id is None else student_id
+        self._name = name
         self._send = send
-        self._key_frame_time = 0.0
         self._drift = SceneDrift()
         self._frames_since_early = settings.min_stride
         self._model_id = engine.student.model_id
-        self._weights_checksum = engine.student.weights_checksum()
-        #: Unanswered key frames: number → time sent. The last of them is awaited until it is
-        #: overdue; a late answer is still welcome if it fits the weights in use.
-        self._unanswered: dict[int, float] = {}
+        #: Weights that an update may start from, by checksum: those of the weights file, those in
+        #: use, those that were when unanswered key frames were sent. They share equal tensors.
+        weights = engine.student.weights()
+        self._most_bytes = most_bytes(weights)
+        self._weights_checksum = self._initial_checksum = checksum(weights)
+        self._states = {self._initial_checksum: weights}
+        #: Unanswered key frames by number. The last of them is awaited until it is overdue; a late
+        #: answer is still welcome.
+        self._unanswered: dict[int, _KeyFrameSent] = {}
         self._awaited: int | None = None
+        #: Seconds that the teacher needed for its last answer.
+        self._needed = 0.0
+        #: Key frames in a row that came to nothing.
+        self._failures = 0
+        #: Frames and time from which the stride counts.
+        self._stride_from = 0, 0.0
 
     @property
     def awaiting_update(self) -> bool:
         """Whether a key frame's update is still to come and not overdue."""
         return self._awaited is not None
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which an update is overdue."""
+        timeout = self.settings.update_timeout
+        return max(timeout, min(PATIENCE * timeout, 1.5 * self._needed))
 
     def on_frame(self, frame: np.ndarray, now: float) -> np.ndarray:
         """
@@ -138,6 +206,8 @@ class Client:
         :param now: seconds, on any clock that does not jump back.
         :returns: H×W uint8 class ids.
         """
+        if not self.connected:
+            self.forget_teacher()
         self._give_up_overdue(now)
         may_send = self.connected and not self.awaiting_update
         is_key_frame = may_send and self._is_due(now)
@@ -148,17 +218,51 @@ class Client:
         self._drift.update(self.engine.last_enc3, is_reference=is_key_frame)
         if may_send and not is_key_frame and self._has_drifted(before):
             # Known only now that its features are; its own mask is out of reach anyway.
+            is_key_frame = True
             self._send_key_frame(frame, now)
             self._frames_since_early = 0
             self._drift.update(self.engine.last_enc3, is_reference=True)
+        if is_key_frame:
+            self._unanswered[self._awaited].mask = mask
         self._frames_since_early += 1
         self.frames_since_key_frame += 1
         self.counters.frames += 1
         return mask
 
+    def screen(
+            self, session_id: int, number: int, tensors: int, blob: int, label: int,
+            classes: int) -> None:
+        """
+        Check whom an update is for and how large it is, before anything of it is read.
+
+        It may be called from another thread than the rest.
+
+        :param session_id, number: of the session and the key frame.
+        :param tensors, blob, label, classes: how many tensors it names, bytes of its blob and of
+            its label, and how many classes it names.
+        :raises UpdateRejected: if it cannot be an answer; :attr:`counters` can count it.
+        """
+        if session_id != self.session_id:
+            raise UpdateRejected(
+                'session', 'it is for another session: one before a reset, or that of another '
+                'student on the same topics, which needs a namespace of its own')
+        if number not in self._unanswered:
+            raise UpdateRejected(
+                'key_frame', f'it answers key frame {number}, which awaits no answer (any more)')
+        most = self._most_bytes
+        if tensors > len(self._states[self._initial_checksum]) or classes > NUM_CLASSES:
+            raise UpdateRejected(
+                'layout', f'it names {tensors} tensors and {classes} classes, more than there are')
+        if blob > most or label > MAX_LABEL:
+            raise UpdateRejected(
+                'size', f'its tensors have {blob} bytes and its label {label}, where at most '
+                f'{most} and {MAX_LABEL} are possible')
+
     def on_update(self, update: WeightUpdate, now: float) -> None:
         """
         Apply an update, all or nothing, and compute the next stride; between two frames only.
+
+        An answer that refuses the key frame is counted by its reason, and the tries are spaced.
 
         :param update: not trusted.
         :param now: seconds, on the clock of :meth:`on_frame`.
@@ -167,30 +271,41 @@ class Client:
         """
         number = update.key_frame_number
         try:
-            tensors = self._check(update)
+            self.screen(
+                update.session_id, number, len(update.tensors.places), len(update.tensors.blob),
+                len(update.label), len(update.classes))
+            self._check_sender(update)
+            weights, own_metric = self._check(update)
         except UpdateRejected as rejected:
             self.counters.reject(rejected)
-            if rejected.reason not in ('session', 'key_frame'):
+            if rejected.reason not in ('session', 'key_frame', 'teacher'):
                 # The teacher did answer; the next key frame tells it what is really run here.
-                del self._unanswered[number]
-                if number == self._awaited:
-                    self._awaited = None
-                    self.stride = self.settings.min_stride
+                self._settle(number)
+                self._fail(now)
             raise
-        self.engine.restrict(update.classes)
-        if tensors:
-            self.engine.swap(tensors)
-            self.weights_version = update.new_version
-            self._weights_checksum = update.weights_checksum
-        self.round_trip = now - self._unanswered[number]
-        self._unanswered = {n: sent for n, sent in self._unanswered.items() if n > number}
-        if number == self._awaited:
-            self._awaited = None
-        self.overdue = False
+        if update.status == Status.REFUSED:
+            self._on_refusal(update, now)
+            return
+        self.teacher_id, self.teacher = update.teacher_id, update.teacher
+        sent = self._unanswered[number].sent
+        metric = update.metric_after
+        if own_metric is not None:
+            update = replace(update, metric_before=own_metric)
+            if not metric > own_metric:  # what is run here does better
+                weights, metric = None, own_metric
+                update = replace(update, metric_after=own_metric)
+                self.counters.updates_declined += 1
+        self._offer(update.classes)
+        if weights is not None:
+            self._swap(weights, update.weights_checksum)
+        self.round_trip = self._needed = now - sent
+        self._settle(number)
+        self.overdue = self.refused = False
+        self._failures = 0
         self.last_update = update
         self.counters.updates_applied += 1
         self.stride = next_stride(
-            update.metric_after, self.stride, threshold=update.threshold,
+            metric, self.stride, threshold=update.threshold,
             min_stride=self.settings.min_stride, max_stride=self.settings.max_stride)
 
     def wait_until(self) -> float | None:
@@ -198,86 +313,201 @@ class Client:
         Tell until when the driver has to wait for an update before the next frame.
 
         :returns: the time at which to go on without it, on the clock of :meth:`on_frame`; None
-            where there is nothing to wait for. It is the paper's wait at MIN_STRIDE.
+            where there is nothing to wait for. It is the paper's wait at MIN_STRIDE. A teacher
+            that has gone or is silent is not waited for.
         """
-        if (self.settings.late_update == 'wait' and self.awaiting_update
+        if (self.settings.late_update == 'wait' and self.awaiting_update and self.connected
+                and not self.overdue
                 and self.frames_since_key_frame == self.settings.min_stride):
-            return self._unanswered[self._awaited] + self.settings.update_timeout
+            return self._unanswered[self._awaited].sent + self.settings.update_timeout
         return None
+
+    def forget_teacher(self) -> None:
+        """
+        Take back what the teacher has set but the weights, and await nothing of it any more.
+
+        The driver calls it where the teacher has gone, or was restarted. The next key frame goes
+        to whoever is there, at once.
+        """
+        if self._awaited is not None:
+            self._awaited = None
+            self.counters.updates_lost += 1
+        self._unanswered.clear()
+        self._forget_states()
+        self._stop_following()
+        self.overdue = self.refused = False
+        self._failures = 0
+        self._needed = 0.0
+        self._stride_from = None
 
     def _is_due(self, now: float) -> bool:
         """Tell whether a key frame is due by the stride (Algorithm 2)."""
-        if not self.counters.key_frames_sent:
+        if not self.counters.key_frames_sent or self._stride_from is None:
             return True
         settings = self.settings
         # The limits may have changed since the stride was computed.
         stride = max(settings.min_stride, min(settings.max_stride, self.stride))
         if self._drift.distance < settings.still and self._has_mastered:
             stride = max(stride, settings.still_stride)
-        elapsed = (settings.stride_rate * (now - self._key_frame_time) if settings.stride_rate
-                   else self.frames_since_key_frame)
-        return elapsed >= stride
+        return self._elapsed(now) >= stride
+
+    def _elapsed(self, now: float) -> float:
+        """Return what has passed since the last key frame or failure, as strides count."""
+        frames, time = self._stride_from
+        if self.settings.stride_rate:
+            return self.settings.stride_rate * (now - time)
+        return self.counters.frames - frames
 
     @property
     def _has_mastered(self) -> bool:
         """Whether the student was good enough on the last key frame."""
         update = self.last_update
-        return (update is not None and not self._unanswered
+        return (update is not None and not self._unanswered and not self._failures
                 and update.metric_after > update.threshold)
 
     def _has_drifted(self, before: float) -> bool:
         """
         Tell whether the scene has drifted too far from the last key frame to wait for the next.
 
-        Once is a flash, twice in a row is another scene. Early key frames are MIN_STRIDE apart.
+        Once is a flash, twice in a row is another scene. Early key frames are MIN_STRIDE apart,
+        and there are none while the tries are spaced.
 
         :param before: the distance of the frame before.
         """
         limit = self.settings.drift
-        return (0 < limit < min(before, self._drift.distance)
+        return (0 < limit < min(before, self._drift.distance) and not self._failures
                 and self._frames_since_early >= self.settings.min_stride)
 
     def _send_key_frame(self, frame: np.ndarray, now: float) -> None:
         self.counters.key_frames_sent += 1
         self._awaited = self.counters.key_frames_sent
-        self._unanswered[self._awaited] = now
-        self._key_frame_time = now
+        self._unanswered[self._awaited] = _KeyFrameSent(now, self._weights_checksum)
+        if len(self._unanswered) > UNANSWERED:
+            del self._unanswered[next(iter(self._unanswered))]
+        self._forget_states()
+        self._stride_from = self.counters.frames, now
         self.frames_since_key_frame = 0
         self._send(KeyFrame(
             self.session_id, self._awaited, self.counters.frames, self._model_id,
-            self.weights_version, self._weights_checksum, frame))
+            self._initial_checksum, self.weights_version, self._weights_checksum, frame,
+            self._student_id, self._name, self.teacher_id, self.patience))
 
     def _give_up_overdue(self, now: float) -> None:
-        timeout = self.settings.update_timeout
-        if self.awaiting_update and now >= self._unanswered[self._awaited] + timeout:
-            self._awaited = None
-            self.overdue = True
-            self.counters.updates_lost += 1
-            self.stride = self.settings.min_stride
-            # Answers later than this are not worth remembering key frames for.
-            self._unanswered = {
-                number: sent for number, sent in self._unanswered.items()
-                if now - sent < 10 * timeout}
+        if not self.awaiting_update or now < self._unanswered[self._awaited].sent + self.patience:
+            return
+        self._awaited = None
+        self.overdue = True
+        self.counters.updates_lost += 1
+        self._stop_following()
+        self._fail(now)
+        longest = PATIENCE * self.settings.update_timeout
+        self._unanswered = {
+            number: one for number, one in self._unanswered.items() if now - one.sent < longest}
 
-    def _check(self, update: WeightUpdate) -> dict[str, torch.Tensor]:
-        """Check everything about an update and return the tensors to swap in, {} for none."""
-        if update.session_id != self.session_id:
-            raise UpdateRejected(
-                'session', 'it is for another session: one before a reset, or that of another '
-                'student on the same topics, which needs a namespace of its own')
-        if update.key_frame_number not in self._unanswered:
-            raise UpdateRejected(
-                'key_frame', f'it answers key frame {update.key_frame_number}, which awaits none')
+    def _fail(self, now: float) -> None:
+        """Space the next try: the first at MIN_STRIDE, each further one twice as far away."""
+        settings = self.settings
+        self._failures += 1
+        self.stride = min(
+            settings.max_stride, settings.min_stride * 2 ** min(self._failures - 1, 20))
+        if self._failures > 1:
+            self._stride_from = self.counters.frames, now
+
+    def _on_refusal(self, update: WeightUpdate, now: float) -> None:
+        if self.teacher_id:
+            self._settle(update.key_frame_number)
+        else:  # another teacher may still answer it
+            self._awaited = None
+        # What the teacher calls its reason is counted, so it must be one of few.
+        reason = update.refusal if update.refusal in REFUSALS else 'other'
+        self.counters.refuse(reason)
+        self.refused = True
+        self._offer(range(NUM_CLASSES))
+        if reason == 'too_late':  # it is there, and busy
+            self._needed = update.needed_seconds
+            self._failures = 0
+        self._fail(now)
+
+    def _stop_following(self) -> None:
+        self.teacher_id, self.teacher = 0, ''
+        self._offer(range(NUM_CLASSES))
+
+    def _offer(self, classes: tuple[int, ...] | range) -> None:
+        """Choose from these classes alone."""
+        self.offered = tuple(classes)
+        self.engine.restrict(self.offered)
+
+    def _settle(self, number: int) -> None:
+        """Await this key frame no longer, nor those before it."""
+        self._unanswered = {n: one for n, one in self._unanswered.items() if n > number}
+        if self._awaited is not None and self._awaited <= number:
+            self._awaited = None
+        self._forget_states()
+
+    def _swap(self, weights: dict[str, torch.Tensor], weights_checksum: int) -> None:
+        """Run other weights."""
+        own = self._states[self._weights_checksum]
+        self.engine.swap({
+            name: tensor for name, tensor in weights.items() if tensor is not own[name]})
+        if weights_checksum != self._weights_checksum:
+            self.weights_version += 1
+        self._states[weights_checksum] = weights
+        self._weights_checksum = weights_checksum
+
+    def _forget_states(self) -> None:
+        """Forget weights that no update can start from any more."""
+        wanted = {self._initial_checksum, self._weights_checksum} | {
+            one.weights_checksum for one in self._unanswered.values()}
+        self._states = {key: state for key, state in self._states.items() if key in wanted}
+
+    def _check_sender(self, update: WeightUpdate) -> None:
         if update.model_id != self._model_id:
             raise UpdateRejected(
                 'model', f'it is for the model {update.model_id[:40]}, this one is '
                 f'{self._model_id}: start robot and workstation with the same package version')
-        if update.base_version != self.weights_version:
+        if not update.teacher_id or self.teacher_id not in (0, update.teacher_id):
             raise UpdateRejected(
-                'base_version', f'it is for weights version {update.base_version}, in use is '
-                f'{self.weights_version}')
-        if not (0 <= update.metric_before <= 1 and 0 <= update.metric_after <= 1
-                and 0 < update.threshold < 1):
+                'teacher', f"it is of the teacher '{update.teacher[:80]}' (number "
+                f"{update.teacher_id:016x}), while '{self.teacher[:80]}' ({self.teacher_id:016x}) "
+                'is followed until it is silent: let one teacher answer this robot')
+
+    def _check(
+            self, update: WeightUpdate) -> tuple[dict[str, torch.Tensor] | None, float | None]:
+        """
+        Check the rest of an update.
+
+        :returns: all the weights after it, None for those in use; and the metric on the key frame
+            of what was in use, where the teacher left it to the robot to find out.
+        """
+        if update.status == Status.REFUSED:
+            if not 0 <= update.needed_seconds <= _LONGEST:
+                raise UpdateRejected(
+                    'seconds', f'{update.needed_seconds} s that were needed are not 0 to '
+                    f'{_LONGEST:.0f}')
+            return None, None
+        self._check_figures(update)
+        if update.status == Status.NOTHING_TO_GAIN:
+            if update.weights_checksum != self._weights_checksum:
+                raise UpdateRejected(
+                    'checksum', 'the teacher holds other weights than this robot; the next key '
+                    'frame sets it right')
+            return None, None
+        if update.status != Status.DONE:
+            raise UpdateRejected('status', f'status {update.status} is unknown')
+        base = self._states.get(update.base_checksum)
+        if base is None:
+            raise UpdateRejected(
+                'base', f'it starts from weights with the checksum {update.base_checksum:08x}, '
+                'which this robot does not have')
+        weights = {**base, **unpack(update.tensors, base)}
+        if checksum(weights) != update.weights_checksum:
+            raise UpdateRejected(
+                'checksum', 'the weights with it would not be those that the teacher has')
+        return weights, self._own_metric(update) if update.label else None
+
+    def _check_figures(self, update: WeightUpdate) -> None:
+        metrics = [update.metric_after] + [update.metric_before] * (not update.label)
+        if not (all(0 <= metric <= 1 for metric in metrics) and 0 < update.threshold < 1):
             raise UpdateRejected(
                 'metric', f'metrics {update.metric_before} and {update.metric_after} or threshold '
                 f'{update.threshold} are not between 0 and 1')
@@ -289,28 +519,18 @@ class Client:
         if not update.classes or not set(update.classes) <= set(range(NUM_CLASSES)):
             raise UpdateRejected(
                 'classes', f'the classes {update.classes[:10]} are not of the {NUM_CLASSES} known')
-        if update.scope == Scope.NONE:
-            if update.tensors.blob or update.new_version != update.base_version:
-                raise UpdateRejected('scope', 'it says that it holds no weights, but does')
-            if update.weights_checksum != self._weights_checksum:
-                raise UpdateRejected(
-                    'checksum', 'the teacher holds other weights than this robot; the next key '
-                    'frame sets it right')
-            return {}
-        if update.new_version != update.base_version + 1:
+
+    def _own_metric(self, update: WeightUpdate) -> float:
+        """Compute the metric of the mask that was made of the key frame, against its label."""
+        mask = self._unanswered[update.key_frame_number].mask
+        try:
+            label = decode_label(update.label)
+        except KeyFrameError as error:
+            raise UpdateRejected('label', f'its label cannot be read: {error}') from None
+        if np.any((label >= NUM_CLASSES) & (label != IGNORE)):
             raise UpdateRejected(
-                'base_version', f'version {update.new_version} does not follow '
-                f'{update.base_version}')
-        if update.scope not in (Scope.PARTIAL, Scope.FULL):
-            raise UpdateRejected('scope', f'scope {update.scope} is unknown')
-        student = self.engine.student
-        own = student.tensors()
-        count = len(update.tensors.entries)
-        if not count or (update.scope == Scope.FULL) != (count == len(own)):
-            raise UpdateRejected(
-                'scope', f'{count} of {len(own)} tensors are not its scope, {update.scope}')
-        tensors = unpack(update.tensors, own)
-        if student.weights_checksum(tensors) != update.weights_checksum:
-            raise UpdateRejected(
-                'checksum', 'the weights with it would not be those that the teacher has')
-        return tensors
+                'label', f'its label holds classes that are not of the {NUM_CLASSES} known')
+        # The key frame may have been scaled down on its way.
+        mask = cv2.resize(mask, label.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        metric = mean_iou(mask, label, NUM_CLASSES)
+        return update.threshold if math.isnan(metric) else metric

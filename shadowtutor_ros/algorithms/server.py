@@ -1,19 +1,35 @@
 """Algorithm 3 of the paper: the server, which labels key frames and trains the robot's student."""
 
+from collections import deque
 import copy
 import dataclasses
+import math
+import secrets
 from typing import Callable
 
 import numpy as np
 import torch
 
-from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.algorithms.student_training import (
+    StudentTrainer, TrainingResult, TrainingSettings)
+from shadowtutor_ros.models.student import checksum, Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.encodings import ENCODINGS
-from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameError
+from shadowtutor_ros.wire.key_frame import encode_label, KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import (
-    NO_TENSORS, pack, PackedTensors, Scope, unpack, UpdateRejected, WeightUpdate)
+    NO_TENSORS, pack, PackedTensors, Status, unpack, UpdateRejected, WeightUpdate)
+
+#: Weights that a session remembers besides those of the weights file: the latest that it sent.
+#: They share the tensors that are the same, and take 2 MB each at most.
+REMEMBERED = 4
+
+#: Seconds without a key frame after which another student may take a student's place, where both
+#: are still there. A still scene sends one every 512 frames.
+SILENCE = 120.0
+
+#: Where a robot is not in step, the difference may be large. If its encoding costs more mean IoU
+#: than this, it is sent in the finer int8.
+_COARSE = 0.01
 
 
 @dataclasses.dataclass
@@ -27,28 +43,83 @@ class ServerSettings(TrainingSettings):
     encoding: str = 'int4'
 
 
+class Session:
+    """
+    What the server keeps of one session of a robot's student.
+
+    :param key_frame: the session's first.
+    :param student: the weights that it starts from; copied.
+    :param settings: of the trainer.
+
+    :ivar student, trainer: the server's student, which is ahead of the robot's by what is on its
+        way, and what trains it.
+    :ivar initial: the weights that it starts from, which the robot has too.
+    :ivar last_number: of the key frames answered.
+    :ivar heard: when the last key frame came, on the server's clock.
+    """
+
+    def __init__(self, key_frame: KeyFrame, student: Student, settings: ServerSettings):
+        self.id = key_frame.session_id
+        self.student_id = key_frame.student_id
+        self.name = key_frame.student
+        self.student = copy.deepcopy(student)
+        self.trainer = StudentTrainer(self.student, settings)
+        self.last_number = 0
+        self.heard = 0.0
+        self.initial = self.student.weights()
+        self._initial_checksum = checksum(self.initial)
+        self._sent: dict[int, dict[str, torch.Tensor]] = {}
+
+    def known(self, weights_checksum: int) -> dict[str, torch.Tensor] | None:
+        """Return the weights of a checksum, where the robot can have them from here; else None."""
+        if weights_checksum == self._initial_checksum:
+            return self.initial
+        weights = self._sent.get(weights_checksum)
+        if weights is not None:  # what the robot runs is forgotten last
+            self.remember(weights_checksum, weights)
+        return weights
+
+    def remember(self, weights_checksum: int, weights: dict[str, torch.Tensor]) -> None:
+        """Remember weights that are sent, and forget the oldest where there are too many."""
+        self._sent.pop(weights_checksum, None)
+        self._sent[weights_checksum] = weights
+        if len(self._sent) > REMEMBERED:
+            del self._sent[next(iter(self._sent))]
+
+
 class Server:
     """
-    One robot's session on the server.
+    One robot's place on the server: the sessions of its student, one at a time.
 
-    :param student: the weights that a new session starts from; copied.
-    :param teacher: labels key frames; may be shared with other sessions.
+    :param student: the weights that a new session starts from, those of the weights file; copied.
+    :param teacher: labels key frames; may be shared with other robots.
     :param settings: are read at each call, so that they can change at run time.
     :param clock: gives the time in seconds; only differences count.
     :param device: of PyTorch, that the student is trained on.
+    :param teacher_id: in each answer, 1 to 2^64 − 1; random where it is not given.
+    :param name: of the teacher, in each answer.
     """
 
     def __init__(
             self, student: Student, teacher: Teacher, settings: ServerSettings,
-            clock: Callable[[], float], device: str = 'cpu'):
+            clock: Callable[[], float], device: str = 'cpu', teacher_id: int | None = None,
+            name: str = 'teacher'):
         self.settings = settings
+        self.teacher_id = secrets.randbits(63) + 1 if teacher_id is None else teacher_id
+        self.session: Session | None = None
+        self._name = name
         self._teacher = teacher
         self._clock = clock
-        self._initial = copy.deepcopy(student.state_dict())
         self._student = copy.deepcopy(student).to(device).eval()
-        self._trainer = StudentTrainer(self._student, settings)
         self._model_id = student.model_id
-        self._session_id: int | None = None
+        self._initial_checksum = student.weights_checksum()
+        #: The session before, of another student: of the same robot before a restart, or of one
+        #: that is still there and has the older right to this place.
+        self._before: Session | None = None
+        #: Numbers of students that were refused since another has this place.
+        self._refused: deque[int] = deque(maxlen=16)
+        #: Seconds that the latest answers took.
+        self._services: deque[float] = deque(maxlen=3)
 
     def warm_up(self, height: int, width: int) -> None:
         """Train a copy on an empty frame, so that the first key frame is no slower than any."""
@@ -58,88 +129,218 @@ class Server:
         StudentTrainer(copy.deepcopy(self._student), settings)(frame, teaching)
 
     def on_key_frame(
-            self, key_frame: KeyFrame, on_step: Callable[[], None] = lambda: None
-    ) -> WeightUpdate:
+            self, key_frame: KeyFrame, on_step: Callable[[], None] = lambda: None,
+            waited: float = 0.0, alone: bool = False) -> WeightUpdate | None:
         """
         Label a key frame, train the student on it and answer with its weights (Algorithm 3).
 
-        No weights are sent where training changed none. A robot that does not run the weights
-        that this session would go on from gets them all: a snapshot sets it right.
+        An update leads from what the robot runs to new weights, and is made only if these do
+        better on the key frame. Where the server does not know what the robot runs, since it was
+        restarted, say, it leads from the weights of the weights file, and holds the label, so that
+        the robot can see whether they do better.
 
-        :param key_frame: a new session's sets the student back to the weights it began with.
+        :param key_frame: a new session's begins with the weights of the weights file.
         :param on_step: called after every training step.
-        :raises KeyFrameError: if the robot runs another model, or training gave weights that
-            cannot be sent.
-        :raises ValueError: if the teacher cannot label the frame, or its label does not fit it.
+        :param waited: seconds since it came.
+        :param alone: whether no other student is known to send key frames to this place.
+        :returns: the answer; None where the key frame was answered before.
+        :raises KeyFrameError: if it is refused: of another model or other weights, of a second
+            student, too late, its teacher fails, or training does or gives weights that cannot be
+            sent; :meth:`refuse` makes the answer. The session goes on as if nothing had come.
         """
+        begin = self._clock()
+        self._check_model(key_frame)
+        session = self._admit(key_frame, alone, begin)
+        session.heard = begin
+        if key_frame.number <= session.last_number:
+            return None
+        self._check_time(key_frame, waited)
+        session.last_number = key_frame.number
+        # As they are now: they may change while the student is trained.
+        settings = dataclasses.replace(self.settings)
+        session.trainer.settings = settings
+        try:
+            teaching = self._teacher(key_frame.frame)
+        except Exception as error:  # of anybody's code
+            raise KeyFrameError(
+                f'the teacher failed on the frame ({_describe(error)})', 'unlabelled') from error
+        labelled = self._clock()
+        try:
+            update = self._teach(session, key_frame, teaching, settings, on_step)
+        except KeyFrameError:
+            raise
+        except Exception as error:  # a label that does not fit, or out of memory
+            reason = 'unlabelled' if isinstance(error, ValueError) else 'training'
+            raise KeyFrameError(
+                f'the student could not be trained on it ({_describe(error)})', reason) from error
+        end = self._clock()
+        self._services.append(end - begin)
+        return dataclasses.replace(
+            update, teacher_seconds=labelled - begin, training_seconds=end - labelled)
+
+    def refuse(
+            self, session_id: int, number: int, model_id: str, error: KeyFrameError
+    ) -> WeightUpdate:
+        """
+        Make the answer to a key frame that is refused.
+
+        :param session_id, number, model_id: of the key frame.
+        :param error: what :meth:`on_key_frame` raised, or the decoding of the key frame.
+        """
+        return WeightUpdate(
+            session_id, number, model_id, self.teacher_id, self._name, Status.REFUSED,
+            error.reason, str(error), error.needed_seconds)
+
+    def _check_model(self, key_frame: KeyFrame) -> None:
         if key_frame.model_id != self._model_id:
             raise KeyFrameError(
-                f'a key frame is from a student with the model {key_frame.model_id[:40]}, this '
-                f"teacher's is {self._model_id}: start both with the same package version")
-        if key_frame.session_id != self._session_id:
-            self._session_id = key_frame.session_id
-            self._student.assign(self._initial)
-            self._trainer.forget()
-        # As they are now: they may change while the student is trained.
-        settings = self._trainer.settings = dataclasses.replace(self.settings)
-        in_step = key_frame.weights_checksum == self._student.weights_checksum()
-        # What the robot holds, if it is in step: what differences are taken from.
-        base = {name: tensor.detach().clone()
-                for name, tensor in self._student.tensors(settings.scope).items()}
+                f'it is from a student with the model {key_frame.model_id[:40]}, this teacher has '
+                f'{self._model_id}: start both with the same package version', 'model')
+        if key_frame.initial_checksum != self._initial_checksum:
+            raise KeyFrameError(
+                f'the weights file of the student has the checksum '
+                f'{key_frame.initial_checksum:08x}, that of this teacher '
+                f'{self._initial_checksum:08x}: start both with the same parameter weights',
+                'weights')
 
-        begin = self._clock()
-        teaching = self._teacher(key_frame.frame)
-        labelled = self._clock()
+    def _check_time(self, key_frame: KeyFrame, waited: float) -> None:
+        expected = min(self._services, default=0.0)
+        if waited + expected > key_frame.useful_seconds:
+            # What was slow once need not be so for ever.
+            if self._services:
+                self._services.popleft()
+            raise KeyFrameError(
+                f'an answer would come after {waited + expected:.1f} s (waited {waited:.1f} s), '
+                f'and is of use for {key_frame.useful_seconds:.1f} s: give the teacher fewer '
+                'robots or more speed, or raise update_timeout', 'too_late', waited + expected)
+
+    def _admit(self, key_frame: KeyFrame, alone: bool, now: float) -> Session:
+        """
+        Return the session of a key frame; one of another student may take the place.
+
+        A student that was restarted is another than before, and so is a second one on the same
+        topics. It is let in at once. If the one before it then speaks again there are two, and the
+        older one keeps the place until it is gone, or silent.
+        """
+        if alone:
+            self._before = None
+            self._refused.clear()
+        if self._before is not None and self._before.student_id == key_frame.student_id:
+            self._refused.append(self.session.student_id)
+            self.session, self._before = self._before, None
+        session = self.session
+        if session is not None and session.id == key_frame.session_id:
+            return session
+        if session is not None and session.student_id != key_frame.student_id:
+            if key_frame.student_id in self._refused and now - session.heard < SILENCE:
+                raise KeyFrameError(
+                    f"the student '{session.name}' (number {session.student_id:016x}) is served "
+                    f"here, so that another, '{key_frame.student}' "
+                    f'({key_frame.student_id:016x}), is not: give each robot a namespace of its '
+                    'own', 'another_student')
+            self._before = None if alone else session
+        self.session = Session(key_frame, self._student, self.settings)
+        return self.session
+
+    def _teach(
+            self, session: Session, key_frame: KeyFrame, teaching: TeacherPrediction,
+            settings: ServerSettings, on_step: Callable[[], None]) -> WeightUpdate:
+        """Train on a labelled key frame, and make the answer."""
+        student, trainer = session.student, session.trainer
+        # What the robot runs; None where that did not come from here.
+        held = session.known(key_frame.weights_checksum)
+        in_step = key_frame.weights_checksum == student.weights_checksum()
+        metric_held = math.nan
+        if held is not None and not in_step:
+            # An update was lost. What came of it is better to go on from, or is not.
+            metric_held = trainer.measure(key_frame.frame, teaching, held)
+            own = trainer.measure(key_frame.frame, teaching, student.weights())
+            if metric_held >= own:
+                trainer.set_back(held)
+                in_step = True
         # What will not be sent need not be trained.
-        result = self._trainer(
-            key_frame.frame, teaching, on_step, ENCODINGS[settings.encoding].share)
-        trained = self._clock()
+        result = trainer(key_frame.frame, teaching, on_step, ENCODINGS[settings.encoding].share)
+        if in_step:
+            metric_held = result.metric_before
 
-        scope, tensors, metric_after = Scope.NONE, NO_TENSORS, result.metric_after
-        if not in_step:
-            # Exact, so that what is not trained is not rounded.
-            scope, tensors = Scope.FULL, self._pack('full', 'fp32', base)
-        elif result.changed:
-            packed = self._pack(settings.scope, settings.encoding, base)
-            if settings.encoding != 'fp32':
-                metric_after = self._trainer.metric()
-            if metric_after > result.metric_before:
-                everything = len(base) == len(self._student.tensors())
-                scope, tensors = Scope.FULL if everything else Scope.PARTIAL, packed
+        status, packed, base = Status.NOTHING_TO_GAIN, NO_TENSORS, held
+        metric_after = metric_held
+        if held is None or not in_step or result.changed:
+            base = session.initial if held is None else held
+            packed, metric_after = self._pack(session, base, settings, result, in_step)
+            # The robot judges itself where nobody here knows what it runs.
+            if held is None or metric_after > metric_held:
+                status = Status.DONE
             else:  # the coding loses all that was gained
-                self._student.load_state_dict(base, strict=False)
-                metric_after = result.metric_before
+                packed, metric_after = NO_TENSORS, metric_held
+                trainer.set_back(held)
+        weights_checksum = student.weights_checksum()
+        if status == Status.DONE:
+            session.remember(weights_checksum, _shared(student.weights(), base))
         return WeightUpdate(
             session_id=key_frame.session_id,
             key_frame_number=key_frame.number,
             model_id=key_frame.model_id,
-            base_version=key_frame.weights_version,
-            new_version=key_frame.weights_version + (scope != Scope.NONE),
-            weights_checksum=self._student.weights_checksum(),
-            scope=scope,
-            tensors=tensors,
-            classes=self._trainer.classes,
-            metric_before=result.metric_before,
+            teacher_id=self.teacher_id,
+            teacher=self._name,
+            status=status,
+            base_checksum=checksum(base),
+            weights_checksum=weights_checksum,
+            tensors=packed,
+            label=b'' if held is not None else encode_label(teaching.label),
+            classes=trainer.classes,
+            metric_before=metric_held,
             metric_after=metric_after,
             threshold=settings.threshold,
             steps=result.steps,
-            max_updates=settings.max_updates,
-            teacher_seconds=labelled - begin,
-            training_seconds=trained - labelled)
+            max_updates=settings.max_updates)
 
     def _pack(
-            self, scope: str, encoding: str, base: dict[str, torch.Tensor]) -> PackedTensors:
-        """Pack a scope's tensors, and go on from exactly what the robot will unpack."""
-        own = self._student.tensors(scope)
-        base = {**own, **base} if scope == 'full' else base
-        packed = pack(own, encoding, base)
+            self, session: Session, base: dict[str, torch.Tensor], settings: ServerSettings,
+            result: TrainingResult, in_step: bool) -> tuple[PackedTensors, float]:
+        """
+        Pack what leads from the base to the student, which goes on from what will be unpacked.
+
+        :returns: the tensors, and the metric of the student then.
+        """
+        student, trainer = session.student, session.trainer
+        own, scope = student.weights(), student.tensors(settings.scope)
+        sent = {name: tensor for name, tensor in own.items()
+                if name in scope or not torch.equal(tensor, base[name])}
+        packed = self._code(session, sent, settings.encoding, base)
+        if in_step and settings.encoding == 'fp32':
+            return packed, result.metric_after
+        metric = trainer.metric()
+        if not in_step and metric < result.metric_after - _COARSE:
+            student.load_state_dict(own)
+            packed = self._code(session, sent, 'int8', base)
+            metric = trainer.metric()
+        return packed, settings.threshold if math.isnan(metric) else metric
+
+    def _code(
+            self, session: Session, sent: dict[str, torch.Tensor], encoding: str,
+            base: dict[str, torch.Tensor]) -> PackedTensors:
+        packed = pack(sent, encoding, base)
         try:
             unpacked = unpack(packed, base)
         except UpdateRejected as rejected:
-            self._student.assign(self._initial)
-            self._trainer.forget()
+            session.trainer.set_back(session.initial)
+            session.trainer.forget()
             raise KeyFrameError(
                 f'training gave weights that cannot be sent ({rejected}), so it begins anew: '
-                'lower learning_rate, or choose encoding fp32') from None
-        self._student.load_state_dict(unpacked, strict=False)
+                'lower learning_rate, or choose encoding fp32', 'training') from None
+        session.student.load_state_dict({**base, **unpacked})
         return packed
+
+
+def _describe(error: Exception) -> str:
+    """Say in one line what an error is."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+def _shared(
+        weights: dict[str, torch.Tensor], base: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return weights that share those of their tensors which are equal with the base."""
+    return {name: base[name] if torch.equal(tensor, base[name]) else tensor
+            for name, tensor in weights.items()}

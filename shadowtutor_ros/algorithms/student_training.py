@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shadowtutor_ros.labels import IGNORE
+from shadowtutor_ros.labels import CLASS_NAMES, IGNORE
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.inference import keep_freed_memory
 from shadowtutor_ros.models.student import blocks_of, ENCODER, Features, Student
@@ -41,8 +41,11 @@ class TrainingSettings:
     :ivar replay_choice: which, one of :data:`REPLAY_CHOICES`.
     :ivar replay_memory: key frames that are remembered, at least 1. With a frozen encoder one of
         1280×720 takes 6 MB: its features (5.1 MB) and its label; else 3.7 MB, frame and label.
+    :ivar replay_megabytes: that they may take, above 0; the oldest are forgotten first, and the
+        last is kept in any case.
     :ivar seen_classes: whether the student may choose from those classes alone that the teacher
         saw in the key frames remembered. The paper's chooses from all.
+    :ivar always_offered: names of classes that it may choose from in any case.
     :ivar plain: whether to compute layer by layer, in the order of the first implementation's
         arithmetic; several times slower. Training on hard frames is chaotic, so that what is
         rounded differently ends elsewhere.
@@ -57,7 +60,9 @@ class TrainingSettings:
     replay: int = 1
     replay_choice: str = 'random'
     replay_memory: int = 16
+    replay_megabytes: float = 128.0
     seen_classes: bool = True
+    always_offered: tuple[str, ...] = ()
     plain: bool = False
     seed: int = 0
 
@@ -138,6 +143,12 @@ class _Sample:
         """(H, W) in pixels."""
         return tuple(self.label.shape[1:])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes."""
+        parts = self.x if isinstance(self.x, tuple) else (self.x,)
+        return sum(part.nbytes for part in (*parts, self.label)) + self.boxes.nbytes
+
 
 class StudentTrainer:
     """
@@ -157,8 +168,23 @@ class StudentTrainer:
         """Forget the optimizer's state and all key frames, after the weights were set anew."""
         self._prepared_for: tuple[str, bool] | None = None
         self._optimizer: torch.optim.Adam | None = None
+        self._keeps_features = False
         self._memory: list[_Sample] = []
         self._random = np.random.default_rng(self.settings.seed)
+
+    def set_back(self, weights: dict[str, torch.Tensor]) -> None:
+        """
+        Go on from other weights, such as those that the robot runs.
+
+        :param weights: all of them, by name.
+        """
+        own = self.student.state_dict()
+        if self._keeps_features and not all(
+                torch.equal(own[name], weights[name].to(own[name].device)) for name in own
+                if name.split('.')[0] in ENCODER):
+            # What is remembered of key frames are features of the encoder that was.
+            self.forget()
+        self.student.load_state_dict(weights)
 
     def _prepare(self) -> None:
         """Make the optimizer for the scope in force; another scope, or ``plain``, starts anew."""
@@ -231,13 +257,46 @@ class StudentTrainer:
         """Ids of the classes that the student may choose from: all, or those seen of late."""
         seen = set().union(*(sample.classes for sample in self._memory))
         if not self.settings.seen_classes or not seen:
-            seen = range(self.student.num_classes)
-        return tuple(sorted(seen))
+            return tuple(range(self.student.num_classes))
+        return tuple(sorted(seen.union(map(CLASS_NAMES.index, self.settings.always_offered))))
 
     @torch.no_grad()
     def metric(self) -> float:
         """Compute the mean IoU of the student as it is now on the last key frame, 0 to 1."""
         return self._metric(self._memory[-1], self._logits(self._memory[-1]))
+
+    @torch.no_grad()
+    def measure(
+            self, frame: np.ndarray, teaching: TeacherPrediction,
+            weights: dict[str, torch.Tensor]) -> float:
+        """
+        Compute the mean IoU of other weights on a key frame, as if it were trained on.
+
+        :param frame, teaching: as for :meth:`__call__`.
+        :param weights: all of them, by name; the student is left as it was.
+        :returns: 0 to 1; THRESHOLD where no pixel counts.
+        """
+        self._prepare()
+        own = self.student.weights()
+        earlier = self._memory
+        try:
+            self.student.load_state_dict(weights)
+            sample = self._make_sample(frame, teaching)
+            self._remember(sample)
+            metric = self._metric(sample, self._logits(sample))
+        finally:
+            self.student.load_state_dict(own)
+            self._memory = earlier
+        return self.settings.threshold if math.isnan(metric) else metric
+
+    def _remember(self, sample: _Sample) -> None:
+        """Put a key frame into the memory, and forget the oldest where that is full."""
+        settings = self.settings
+        memory = [*self._memory, sample][-max(1, settings.replay_memory):]
+        while len(memory) > 1 and (
+                sum(one.nbytes for one in memory) > 1e6 * settings.replay_megabytes):
+            del memory[0]
+        self._memory = memory
 
     def __call__(
             self, frame: np.ndarray, teaching: TeacherPrediction,
@@ -261,8 +320,8 @@ class StudentTrainer:
         settings = self.settings
         sample = self._make_sample(frame, teaching)
         logits = self._logits(sample)
-        earlier = list(self._memory)
-        self._memory = [*earlier, sample][-max(1, settings.replay_memory):]
+        earlier = self._memory
+        self._remember(sample)
         metric = self._metric(sample, logits)
         if math.isnan(metric):
             # No pixel counts, so nothing can be learnt or said: at THRESHOLD the stride stays.

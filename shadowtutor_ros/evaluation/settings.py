@@ -14,6 +14,7 @@ from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MAX_UPDATES, MIN_STRIDE, THRESHOLD
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.simulate import Method
+from shadowtutor_ros.labels import CLASS_NAMES
 from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import FORMATS
 
@@ -36,7 +37,9 @@ PAPER_SETTINGS = {
     'replay': 0,
     'replay_choice': 'random',
     'replay_memory': 16,
+    'replay_megabytes': 1e6,
     'seen_classes': False,
+    'always_offered': (),
     'plain': True,
     'seed': 0,
     'encoding': 'fp32',
@@ -116,6 +119,10 @@ def make_method(name: str, update_delay: int | None, settings: dict[str, Any]) -
     if not 1 <= low <= high:
         raise SettingsError(
             f'min_stride is {low} and max_stride {high}: give 1 or above, the larger one last')
+    for name in values['always_offered']:
+        if name not in CLASS_NAMES:
+            raise SettingsError(
+                f"always_offered holds '{name}': choose from {', '.join(CLASS_NAMES)}")
     if not 0 < values['threshold'] < 1:
         raise SettingsError(f"threshold is {values['threshold']}: give a number between 0 and 1")
     if not 1 <= values['key_frame.quality'] <= 100:
@@ -137,6 +144,8 @@ def _parse(text: str, kind: type) -> Any:
     """Turn text into a value of a type; raise ValueError if it is none."""
     if kind is bool:
         return ('false', 'true').index(text.lower()) == 1
+    if kind is tuple:
+        return tuple(filter(None, map(str.strip, text.split(','))))
     value = kind(text)
     # No setting is below 0, and infinity is none either.
     if kind in (int, float) and not 0 <= value < math.inf:

@@ -13,7 +13,7 @@ import numpy as np
 from shadowtutor_ros.algorithms import analytic_model
 from shadowtutor_ros.algorithms.analytic_model import Bounds, Costs
 from shadowtutor_ros.algorithms.client import (
-    analytic_strides, Client, ClientSettings, LONGEST_TIMEOUT)
+    analytic_strides, Client, ClientSettings, LONGEST_TIMEOUT, PATIENCE)
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.evaluation.profile import Profile
 from shadowtutor_ros.labels import NUM_CLASSES
@@ -22,7 +22,7 @@ from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import (
-    decode_image, DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame, LIFESPAN)
+    decode_image, DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame, KeyFrameError)
 from shadowtutor_ros.wire.weight_update import UpdateRejected, WeightUpdate
 
 #: The student alone; every frame to the teacher; distillation of the whole student; of the blocks
@@ -255,20 +255,29 @@ class Simulation:
         # One message after another crosses the link, and one that is lost takes its time too.
         received = max(self._now, self._up_free) + link.time_up(len(data))
         expires = on_network and self._method.client.update_timeout <= LONGEST_TIMEOUT
-        expired = expires and received > self._now + LIFESPAN
-        self._up_free = self._now + LIFESPAN if expired else received - link.latency
+        # As the publisher of the student node has it.
+        lifespan = PATIENCE * self._method.client.update_timeout
+        expired = expires and received > self._now + lifespan
+        self._up_free = self._now + lifespan if expired else received - link.latency
         if self._loss.random() < link.loss or expired:
             self.key_frames.append(KeyFrameRecord(
                 self._frame, self._now, np.nan, np.nan, 0, len(data), 0, lost=True))
             return
-        update = self._server.on_key_frame(
-            replace(key_frame, frame=decode_image(image_format, data)))
+        begin = max(received, self._server_free)
+        try:
+            update = self._server.on_key_frame(
+                replace(key_frame, frame=decode_image(image_format, data)),
+                waited=begin - received if on_network else 0.0)
+            self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
+        except KeyFrameError as error:
+            update = self._server.refuse(
+                key_frame.session_id, key_frame.number, key_frame.model_id, error)
+            self._server_free = begin
         record = KeyFrameRecord(
             self._frame, self._now, update.metric_before, update.metric_after, update.steps,
-            len(data), len(update.tensors.blob), lost=self._loss.random() < link.loss)
+            len(data), len(update.tensors.blob) + len(update.label),
+            lost=self._loss.random() < link.loss)
         self.key_frames.append(record)
-        begin = max(received, self._server_free)
-        self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
         arrival = max(self._server_free, self._down_free) + link.time_down(record.bytes_down)
         self._down_free = arrival - link.latency
         if not on_network:

@@ -55,6 +55,19 @@ def blocks_of(scope: str) -> tuple[str, ...]:
     return names
 
 
+def checksum(weights: dict[str, torch.Tensor]) -> int:
+    """
+    Compute the CRC-32 over the bytes of weights.
+
+    :param weights: float32 tensors by name, in the order of the student's state dict.
+    """
+    value = 0
+    for tensor in weights.values():
+        # C order, so that the memory format in use here does not matter.
+        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy(), value)
+    return value
+
+
 class WeightsError(ValueError):
     """A weights file, or a set of tensors, that does not fit the student."""
 
@@ -239,15 +252,16 @@ class Student(nn.Module):
 
     def weights_checksum(self, changes: dict[str, torch.Tensor] | None = None) -> int:
         """
-        Compute the CRC-32 over the bytes of all the weights, in the order of the state dict.
+        Compute the CRC-32 of all the weights, see :func:`checksum`.
 
         :param changes: float32 tensors that stand in for those of the same name.
         """
-        checksum = 0
-        for tensor in {**self.state_dict(), **(changes or {})}.values():
-            # C order, so that the memory format in use here does not matter.
-            checksum = zlib.crc32(tensor.detach().cpu().contiguous().numpy(), checksum)
-        return checksum
+        return checksum({**self.state_dict(), **(changes or {})})
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return a copy of all the weights on the CPU, by name; they must not be written to."""
+        return {name: tensor.detach().to('cpu', copy=True)
+                for name, tensor in self.state_dict().items()}
 
     @classmethod
     def load(cls, path: str | Path, num_classes: int | None = NUM_CLASSES) -> 'Student':

@@ -8,7 +8,7 @@ from statistics import median
 from shadowtutor_ros.algorithms.analytic_model import (
     Bounds, Costs, throughput_bounds, traffic_bounds)
 from shadowtutor_ros.algorithms.client import analytic_strides, ClientSettings
-from shadowtutor_ros.wire.weight_update import Scope, WeightUpdate
+from shadowtutor_ros.wire.weight_update import Status, WeightUpdate
 
 #: How many of the latest frames and key frames the costs are the medians of.
 FRAMES = 200
@@ -64,7 +64,7 @@ class CostMeter:
         :param key_frame_bytes: of the key frame's image.
         """
         self.max_updates = update.max_updates
-        if not update.steps or update.scope == Scope.NONE:
+        if not update.steps or update.status != Status.DONE:
             return
         # A difference of durations, each on one clock: the clocks need not agree.
         sample = (

@@ -10,11 +10,13 @@ _STATES = {
     TutorStatus.STATE_TUTORED: (DiagnosticStatus.OK, 'tutored'),
     TutorStatus.STATE_NO_MASKS: (DiagnosticStatus.ERROR, 'images cannot be processed'),
     TutorStatus.STATE_UPDATE_OVERDUE: (DiagnosticStatus.WARN, 'updates are overdue'),
+    TutorStatus.STATE_REFUSED: (DiagnosticStatus.WARN, 'the teacher refuses key frames'),
 }
 
 _VALUES = (
     'mask_rate', 'latency_seconds', 'stride', 'metric_before', 'metric_after', 'weights_version',
-    'images_dropped', 'updates_applied', 'updates_lost', 'updates_rejected', 'round_trip_seconds',
+    'images_dropped', 'updates_applied', 'updates_declined', 'updates_lost', 'updates_rejected',
+    'key_frames_refused', 'round_trip_seconds',
     'bytes_up', 'bytes_down', 't_si', 't_sd', 't_ti', 't_net', 'key_frame_bytes', 'update_bytes',
     'throughput_lower', 'throughput_upper', 'traffic_lower', 'traffic_upper')
 
@@ -26,6 +28,11 @@ def to_diagnostics(status: TutorStatus, name: str) -> DiagnosticArray:
     :param name: of the node, fully qualified.
     """
     level, message = _STATES[status.state]
-    values = [KeyValue(key=key, value=f'{getattr(status, key):.6g}') for key in _VALUES]
+    refused = ', '.join(f'{reason} {count}' for reason, count in zip(
+        status.refusal_reasons, status.refusal_counts))
+    words = {'teacher': status.teacher, 'classes_on_offer': ', '.join(status.classes_on_offer),
+             'refusals': refused}
+    values = [KeyValue(key=key, value=value) for key, value in words.items()]
+    values += [KeyValue(key=key, value=f'{getattr(status, key):.6g}') for key in _VALUES]
     return DiagnosticArray(header=status.header, status=[DiagnosticStatus(
         level=level, name=f'{name}: tutoring', message=message, values=values)])

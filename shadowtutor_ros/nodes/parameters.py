@@ -15,7 +15,8 @@ from rcl_interfaces.msg import (
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
-from shadowtutor_ros.algorithms.client import ClientSettings, LATE_UPDATE, LONGEST_TIMEOUT
+from shadowtutor_ros.algorithms.client import (
+    ClientSettings, LATE_UPDATE, LONGEST_TIMEOUT, PATIENCE)
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.scenes import LOOKS
@@ -92,7 +93,8 @@ STUDENT = (
         choices=LATE_UPDATE),
     Parameter(
         'update_timeout', _CLIENT.update_timeout, 'seconds after which an update counts as lost; '
-        "late_update 'wait' waits no longer", (0.1, LONGEST_TIMEOUT)),
+        "late_update 'wait' waits no longer. For a teacher that is known to need longer it is up "
+        f'to {PATIENCE} times as long', (0.1, LONGEST_TIMEOUT)),
     Parameter(
         'stride_rate', _CLIENT.stride_rate, 'above 0: strides count time, at this many frames '
         "a second, whatever the camera's rate; 0: they count frames", (0.0, 1000.0)),
@@ -153,8 +155,15 @@ TEACHER = (
         'replay_memory', _SERVER.replay_memory, 'number of key frames kept per robot; one of '
         '1280x720 takes 6 MB', (1, 1000)),
     Parameter(
+        'replay_megabytes', _SERVER.replay_megabytes, 'memory that they may take per robot; the '
+        'oldest are forgotten first', (1.0, 1e6)),
+    Parameter(
         'seen_classes', _SERVER.seen_classes, 'true: the student may only choose classes that '
-        'occur in the key frames kept'),
+        'occur in the key frames kept, and those of always_offered; as long as the teacher '
+        'answers'),
+    Parameter(
+        'always_offered', list(_SERVER.always_offered) or [''], 'names of classes that the '
+        "student may choose in any case; ['']: none"),
     Parameter(
         'object_weight', _SERVER.object_weight, 'weight of the loss inside the boxes of objects; '
         '1 elsewhere', (1.0, 100.0)),

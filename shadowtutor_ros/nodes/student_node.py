@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import asdict, fields
 import math
+import secrets
 from statistics import median
 import threading
 import time
@@ -10,13 +11,14 @@ import time
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from shadowtutor_ros.algorithms.client import Client, ClientSettings
-from shadowtutor_ros.labels import colorize, overlay
+from shadowtutor_ros.algorithms.client import Client, ClientSettings, PATIENCE
+from shadowtutor_ros.labels import CLASS_NAMES, colorize, overlay
 from shadowtutor_ros.models.inference import choose_device, InferenceEngine, use_threads
 from shadowtutor_ros.models.student import MIN_SIDE, Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
@@ -29,8 +31,8 @@ from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
 from shadowtutor_ros.nodes.running import qos, run, seconds, steady_clock
-from shadowtutor_ros.wire.key_frame import KeyFrame, LIFESPAN
-from shadowtutor_ros.wire.weight_update import UpdateRejected
+from shadowtutor_ros.wire.key_frame import KeyFrame
+from shadowtutor_ros.wire.weight_update import Status, UpdateRejected, WeightUpdate
 
 #: Seconds without an image after which the node says what it waits for, and says it again.
 SILENCE = 5.0
@@ -48,11 +50,14 @@ class StudentNode(Node):
         super().__init__('student', **kwargs)
         # First what destroy_node needs, should anything below fail.
         self._frames: Mailbox[tuple[Image | CompressedImage, float]] = Mailbox()
-        self._updates: deque[tuple[WeightUpdateMessage, float]] = deque(maxlen=8)
+        self._updates: deque[tuple[WeightUpdate, float, float]] = deque(maxlen=8)
+        #: Those that were refused at sight, which must not take the place of others.
+        self._refused: deque[UpdateRejected] = deque(maxlen=100)
         self._update_came = threading.Condition()
         self._key_frames: Mailbox[tuple[KeyFrame, Header]] = Mailbox()
         self._threads: list[threading.Thread] = []
         self.client: Client | None = None
+        self._key_frame: Publisher | None = None
 
         self.settings = ClientSettings()
         self.parameters = Parameters(self, STUDENT, _fault, self._apply)
@@ -61,6 +66,8 @@ class StudentNode(Node):
         self._device = choose_device(self.parameters['device'])
         #: Number and payload bytes of the last key frames that were sent.
         self._sent: deque[tuple[int, int]] = deque(maxlen=8)
+        #: The same in all sessions, so that the teacher can tell a reset from another student.
+        self._student_id = secrets.randbits(64)
         self._begin_session()
         #: The session, its masks and the time at the last status.
         self._last_status = self.client, 0, time.monotonic()
@@ -78,8 +85,7 @@ class StudentNode(Node):
         self._overlay = self.create_publisher(Image, 'segmentation/overlay', **qos())
         self._status = self.create_publisher(TutorStatus, '~/status', **qos())
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
-        self._key_frame = self.create_publisher(
-            KeyFrameMessage, 'key_frames', **qos(lifespan=seconds(LIFESPAN)))
+        self._key_frame = self._make_key_frame_publisher()
         self._weight_updates = self.create_subscription(
             WeightUpdateMessage, 'weight_updates', self._on_update, **qos())
         compressed = self.parameters['image_transport'] == 'compressed'
@@ -106,12 +112,24 @@ class StudentNode(Node):
             self._student, self.parameters['inference.precision'], self._device,
             self.parameters['inference.width'])
         engine.warm_up(360, 640)
-        self.client = Client(engine, self._send, self.settings)
+        self.client = Client(
+            engine, self._send, self.settings, student_id=self._student_id,
+            name=self.get_fully_qualified_name())
         # It may have been changed while the engine was made.
         engine.width = self.parameters['inference.width']
         self._images_received = self._images_dropped = 0
         self._bytes_up = self._bytes_down = 0
         self._sent.clear()
+
+    def _longest_use(self) -> float:
+        """Return the seconds after which no answer to a key frame is of use in any case."""
+        return PATIENCE * self.settings.update_timeout
+
+    def _make_key_frame_publisher(self) -> Publisher:
+        """Make the publisher of key frames, which keeps none that no answer is of use to."""
+        self._lifespan = self._longest_use()
+        return self.create_publisher(
+            KeyFrameMessage, 'key_frames', **qos(lifespan=seconds(self._lifespan)))
 
     def destroy_node(self) -> None:
         """Stop the threads and destroy the node."""
@@ -130,6 +148,9 @@ class StudentNode(Node):
             setattr(self.settings, field.name, values[field.name])
         if self.client is not None:
             self.client.engine.width = values['inference.width']
+        if self._key_frame is not None and self._lifespan != self._longest_use():
+            before, self._key_frame = self._key_frame, self._make_key_frame_publisher()
+            self.destroy_publisher(before)
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._images_received += 1
@@ -140,8 +161,18 @@ class StudentNode(Node):
             self._images_dropped += 1
 
     def _on_update(self, message: WeightUpdateMessage) -> None:
+        arrival = time.monotonic()
+        self._bytes_down += len(message.blob) + len(message.label)
+        try:
+            # Of what is too large or for somebody else nothing is copied or read.
+            self.client.screen(
+                message.session_id, message.key_frame_number, len(message.tensors),
+                len(message.blob), len(message.label), len(message.classes))
+        except UpdateRejected as rejected:
+            self._refused.append(rejected)
+            return
         with self._update_came:
-            self._updates.append((message, time.monotonic()))
+            self._updates.append((update_from_message(message), message.total_seconds, arrival))
             self._update_came.notify()
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -169,8 +200,15 @@ class StudentNode(Node):
         status.images_dropped = self._images_dropped
         status.masks_published = counters.frames
         status.key_frames_sent = counters.key_frames_sent
+        status.teacher = client.teacher
+        status.classes_on_offer = [CLASS_NAMES[index] for index in client.offered]
         status.updates_applied = counters.updates_applied
+        status.updates_declined = counters.updates_declined
         status.updates_lost = counters.updates_lost
+        refused = dict(counters.key_frames_refused)
+        status.key_frames_refused = sum(refused.values())
+        status.refusal_reasons = list(refused)
+        status.refusal_counts = list(refused.values())
         rejected = dict(counters.updates_rejected)
         status.updates_rejected = sum(rejected.values())
         status.rejection_reasons = list(rejected)
@@ -205,6 +243,8 @@ class StudentNode(Node):
             return TutorStatus.STATE_NO_MASKS
         if silent >= SILENCE or not client.counters.frames:
             return TutorStatus.STATE_WAITING_FOR_IMAGES
+        if client.connected and client.refused:
+            return TutorStatus.STATE_REFUSED
         if not client.connected or not client.counters.updates_applied:
             return TutorStatus.STATE_WAITING_FOR_TEACHER
         return TutorStatus.STATE_UPDATE_OVERDUE if client.overdue else TutorStatus.STATE_TUTORED
@@ -277,24 +317,29 @@ class StudentNode(Node):
             self._apply_updates()
 
     def _apply_updates(self) -> None:
+        client = self.client
+        while self._refused:
+            rejected = self._refused.popleft()
+            client.counters.reject(rejected)
+            self._say_rejected(rejected)
         while self._updates:
-            message, arrival = self._updates.popleft()
-            self._bytes_down += len(message.blob)
+            update, total_seconds, arrival = self._updates.popleft()
             try:
-                update = update_from_message(message)
+                client.on_update(update, arrival)
             except UpdateRejected as rejected:
-                self.client.counters.reject(rejected)
-                self._say_once(rejected.reason, f'a weight update could not be read: {rejected}')
+                self._say_rejected(rejected)
                 continue
-            try:
-                self.client.on_update(update, arrival)
-            except UpdateRejected as rejected:
-                self._say_once(rejected.reason, f'a weight update was not applied: {rejected}')
+            if update.status == Status.REFUSED:
+                self._say_once(
+                    f'refused {update.refusal}',
+                    f"the teacher '{update.teacher}' refused a key frame: {update.text}")
                 continue
             size = dict(self._sent).get(update.key_frame_number)
             if size:
-                self._costs.add_key_frame(
-                    update, self.client.round_trip, message.total_seconds, size)
+                self._costs.add_key_frame(update, client.round_trip, total_seconds, size)
+
+    def _say_rejected(self, rejected: UpdateRejected) -> None:
+        self._say_once(rejected.reason, f'a weight update was not applied: {rejected}')
 
     def _infer(self, message: Image | CompressedImage, arrival: float) -> None:
         frame = to_bgr(message)

@@ -8,14 +8,21 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.labels import CLASS_NAMES
 from shadowtutor_ros.models.inference import choose_device, use_threads
 from shadowtutor_ros.models.student import blocks_of, Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
-from shadowtutor_ros.nodes.messages import key_frame_from_message, update_to_message
+from shadowtutor_ros.nodes.messages import key_frame_from_message, plain, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, Parameters, TEACHER
 from shadowtutor_ros.nodes.running import qos, run
+from shadowtutor_ros.wire.key_frame import KeyFrameError
+from shadowtutor_ros.wire.weight_update import Status
+
+
+#: Students on one robot's topics whose key frames may wait: one is right.
+STUDENTS = 4
 
 
 class Robot:
@@ -25,17 +32,27 @@ class Robot:
     :param name: its namespace.
     :param server: its session.
     :param updates: publishes its weight updates.
+    :param key_frames: the topic of its key frames.
     """
 
-    def __init__(self, name: str, server: Server, updates: Publisher):
+    def __init__(self, name: str, server: Server, updates: Publisher, key_frames: str):
         self.name = name
+        self.key_frames = key_frames
         self.server = server
         self.updates = updates
-        #: The newest key frame that is not answered yet, and when it came.
-        self.waiting: tuple[KeyFrameMessage, float] | None = None
+        #: Each student's newest key frame that is not answered yet, and when it came. One student
+        #: is served; another must not push its key frames out.
+        self.waiting: dict[int, tuple[KeyFrameMessage, float]] = {}
+
+    def put(self, message: KeyFrameMessage, arrival: float) -> None:
+        """Let a key frame wait; the newest of a student takes its place."""
+        self.waiting.pop(message.student_id, None)
+        self.waiting[message.student_id] = message, arrival
+        if len(self.waiting) > STUDENTS:
+            del self.waiting[next(iter(self.waiting))]
 
 
-class _Closing(Exception):
+class _Closing(BaseException):
     """The node ends while a key frame is answered."""
 
 
@@ -68,7 +85,9 @@ class TeacherNode(Node):
 
         for name in names:
             prefix = f'{name}/' if name else ''
-            server = Server(student, teacher, self.settings, time.perf_counter, device)
+            server = Server(
+                student, teacher, self.settings, time.perf_counter, device,
+                name=self.get_fully_qualified_name())
             try:
                 updates = self.create_publisher(
                     WeightUpdateMessage, f'{prefix}weight_updates', **qos())
@@ -79,12 +98,13 @@ class TeacherNode(Node):
             if updates.topic_name in (other.updates.topic_name for other in self._robots):
                 raise ParameterError(
                     f'robots is {names}: two of them have the topic {updates.topic_name}')
-            robot = Robot(name, server, updates)
+            robot = Robot(
+                name, server, updates, self.resolve_topic_name(f'{prefix}key_frames'))
             self._robots.append(robot)
-            subscription = self.create_subscription(
+            self.create_subscription(
                 KeyFrameMessage, f'{prefix}key_frames',
                 lambda message, robot=robot: self._on_key_frame(robot, message), **qos())
-            self.get_logger().info(f'answering {subscription.topic_name}')
+            self.get_logger().info(f'answering {robot.key_frames}')
         self._thread = threading.Thread(
             target=self._answer_key_frames, name='teaching', daemon=True)
         self._thread.start()
@@ -102,10 +122,20 @@ class TeacherNode(Node):
         # Not all settings are parameters: the seed is none.
         for name in vars(self.settings).keys() & values.keys():
             setattr(self.settings, name, values[name])
+        # ROS cannot write an empty list down: it stands as [''].
+        self.settings.always_offered = tuple(filter(None, values['always_offered']))
 
     def _on_key_frame(self, robot: Robot, message: KeyFrameMessage) -> None:
+        arrival = time.perf_counter()
+        # Those of a robot that follows another teacher; alone, this one answers all.
+        if (message.teacher_id not in (0, robot.server.teacher_id)
+                and self.count_publishers(robot.updates.topic_name) > 1):
+            self.get_logger().info(
+                f"{robot.name or 'robot'}: '{plain(message.student)}' follows another teacher",
+                once=True)
+            return
         with self._work:
-            robot.waiting = (message, time.perf_counter())
+            robot.put(message, arrival)
             self._work.notify()
 
     def _next(self) -> tuple[Robot, KeyFrameMessage, float] | None:
@@ -118,7 +148,7 @@ class TeacherNode(Node):
             robot = next(robot for robot in self._robots if robot.waiting)
             self._robots.remove(robot)
             self._robots.append(robot)
-            (message, arrival), robot.waiting = robot.waiting, None
+            message, arrival = robot.waiting.pop(next(iter(robot.waiting)))
             return robot, message, arrival
 
     def _go_on(self) -> None:
@@ -138,21 +168,32 @@ class TeacherNode(Node):
                 self._answer(*item)
             except _Closing:
                 return
-            except ValueError as error:  # of the key frame, or of the teacher
-                self.get_logger().error(
-                    f'a key frame was not answered: {error}', throttle_duration_sec=5.0)
-            except Exception as error:  # out of memory, say; the next key frame may do better
+            except Exception as error:  # that nobody thought of; the next key frame may do better
                 self.get_logger().error(
                     f'a key frame could not be answered: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
 
     def _answer(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
-        update = robot.server.on_key_frame(key_frame_from_message(message), self._go_on)
+        name = robot.name or 'robot'
+        try:
+            update = robot.server.on_key_frame(
+                key_frame_from_message(message), self._go_on, time.perf_counter() - arrival,
+                alone=self.count_publishers(robot.key_frames) == 1)
+        except KeyFrameError as error:
+            update = robot.server.refuse(
+                message.session_id, message.key_frame_number, message.model_id, error)
+            self.get_logger().error(
+                f'{name}: key frame {message.key_frame_number} was refused: {error}',
+                throttle_duration_sec=5.0)
         self._go_on()
+        if update is None:  # it was answered before
+            return
         total = time.perf_counter() - arrival
         robot.updates.publish(update_to_message(update, message.header, total))
+        if update.status == Status.REFUSED:
+            return
         self.get_logger().info(
-            f"{robot.name or 'robot'}: key frame {update.key_frame_number}: mIoU "
+            f'{name}: key frame {update.key_frame_number}: mIoU '
             f'{update.metric_before:.2f} → {update.metric_after:.2f} in {update.steps} steps; '
             f'{len(message.image.data) / 1e3:.0f} kB in, {len(update.tensors.blob) / 1e3:.0f} kB '
             f'out; {update.teacher_seconds * 1e3:.0f} ms teacher, '
@@ -164,6 +205,9 @@ def _fault(values: dict) -> str | None:
         blocks_of(values['scope'])
     except ValueError as error:
         return str(error)
+    for name in filter(None, values['always_offered']):
+        if name not in CLASS_NAMES:
+            return f"always_offered holds '{name}': choose from {', '.join(CLASS_NAMES)}"
     return None
 
 

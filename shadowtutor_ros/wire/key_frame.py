@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 import io
+import math
 import re
 
 import cv2
@@ -16,19 +17,29 @@ FORMATS = ('jpeg', 'webp', 'png', 'raw')
 #: How it is by default; docs/evaluation.md shows what that costs.
 DEFAULT_FORMAT, DEFAULT_QUALITY = 'webp', 50
 
-#: Seconds after which a key frame that could not be delivered is of no use any more.
-LIFESPAN = 10.0
-
 #: Larger frames from the network are refused before memory is taken for them (4K UHD): to train
 #: on one takes some GB.
 MAX_PIXELS = 3840 * 2160
+
+#: Bytes of a key frame's image at most: those of the largest that is raw.
+MAX_BYTES = 3 * MAX_PIXELS
 
 #: A progressive JPEG has some ten scans; each is decoded over the whole image.
 _MAX_SCANS = 100
 
 
 class KeyFrameError(ValueError):
-    """A key frame that cannot be read, or cannot be answered."""
+    """
+    A key frame that cannot be read, or cannot be answered.
+
+    :ivar reason: one of ``weight_update.REFUSALS``, to count by.
+    :ivar needed_seconds: that an answer would have taken, where it would have come too late.
+    """
+
+    def __init__(self, text: str, reason: str = 'unreadable', needed_seconds: float = 0.0):
+        super().__init__(text)
+        self.reason = reason
+        self.needed_seconds = needed_seconds
 
 
 @dataclass(frozen=True)
@@ -40,18 +51,27 @@ class KeyFrame:
     :ivar number: of this key frame in its session, from 1.
     :ivar frame_index: of this frame in its session, from 0.
     :ivar model_id: layout of the student network, see ``Student.model_id``.
-    :ivar weights_version: version of the weights that the student runs, from 0.
-    :ivar weights_checksum: CRC-32 of these weights.
+    :ivar initial_checksum: CRC-32 of the weights in the student's weights file.
+    :ivar weights_version: how often the weights have changed since, from 0.
+    :ivar weights_checksum: CRC-32 of the weights that the student runs.
     :ivar frame: H×W×3 uint8, BGR.
+    :ivar student_id, student: the student's number, the same in all its sessions, and its name.
+    :ivar teacher_id: the teacher that this is for; 0 for any.
+    :ivar useful_seconds: for how long an answer is of use.
     """
 
     session_id: int
     number: int
     frame_index: int
     model_id: str
+    initial_checksum: int
     weights_version: int
     weights_checksum: int
     frame: np.ndarray
+    student_id: int = 0
+    student: str = ''
+    teacher_id: int = 0
+    useful_seconds: float = math.inf
 
 
 def encode_image(
@@ -63,14 +83,12 @@ def encode_image(
     :param frame: H×W×3 uint8, BGR.
     :param image_format: one of :data:`FORMATS`.
     :param quality: of JPEG and WebP, 1 to 100; at 100 WebP still loses.
-    :param max_width: a wider frame is reduced to this width, in pixels; 0 keeps every frame.
+    :param max_width: a wider frame is reduced to this width, in pixels; 0 sets no limit. A frame
+        of more than :data:`MAX_PIXELS`, which no teacher takes, is reduced in any case.
     :returns: the format as KeyFrame.msg has it, and the bytes (1-D uint8).
     :raises KeyFrameError: if the format is unknown.
     """
-    height, width = frame.shape[:2]
-    if 0 < max_width < width:
-        size = max_width, max(MIN_SIDE, round(height * max_width / width))
-        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    frame = _reduce(frame, max_width)
     if image_format == 'raw':
         return f'raw; {frame.shape[0]}x{frame.shape[1]}', np.ascontiguousarray(frame).reshape(-1)
     options = {
@@ -85,6 +103,31 @@ def encode_image(
     return image_format, cv2.imencode(f'.{image_format}', frame, options[image_format])[1]
 
 
+def _reduce(frame: np.ndarray, max_width: int) -> np.ndarray:
+    height, width = frame.shape[:2]
+    new = min(max_width or width, math.isqrt(MAX_PIXELS * width // height))
+    if new >= width:
+        return frame
+    size = new, max(MIN_SIDE, min(round(height * new / width), MAX_PIXELS // new))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+
+
+def encode_label(label: np.ndarray) -> bytes:
+    """Code a label, H×W uint8 class ids, as a PNG file."""
+    return cv2.imencode('.png', label)[1].tobytes()
+
+
+def decode_label(data: bytes) -> np.ndarray:
+    """
+    Read a label of :func:`encode_label`.
+
+    :param data: not trusted.
+    :returns: H×W uint8.
+    :raises KeyFrameError: if it is not such a label, is cut short or too large.
+    """
+    return _decode(data, 'png', 'L').copy()  # Pillow's own memory cannot be written to
+
+
 def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
     """
     Read an image of :func:`encode_image`, or any JPEG, WebP or PNG file.
@@ -94,6 +137,10 @@ def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
     :returns: H×W×3 uint8, BGR.
     :raises KeyFrameError: if it is not such an image, is cut short or too large.
     """
+    if len(data) > MAX_BYTES:
+        raise KeyFrameError(
+            f'a key frame of {len(data)} bytes is larger than the limit of {MAX_BYTES}: lower '
+            "the student's parameter key_frame.max_width", 'too_large')
     if image_format.startswith('raw'):
         match = re.fullmatch(r'raw; ([1-9]\d{0,5})x([1-9]\d{0,5})', image_format)
         size = len(data)
@@ -111,24 +158,27 @@ def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
             f"key-frame format '{image_format[:40]}' is unknown: expected {', '.join(FORMATS)}")
     if image_format == 'jpeg' and bytes(data).count(b'\xff\xda') > _MAX_SCANS:
         raise KeyFrameError(f'a JPEG key frame has more than {_MAX_SCANS} scans')
+    return np.ascontiguousarray(_decode(data, image_format, 'RGB')[:, :, ::-1])
+
+
+def _decode(data: bytes | np.ndarray, image_format: str, mode: str) -> np.ndarray:
     try:
         # Pillow, not OpenCV: it tells the size before it decodes, and refuses a file that is cut.
         with Image.open(io.BytesIO(data), formats=[image_format.upper()]) as image:
             _check_size(image.height, image.width)
-            rgb = np.asarray(image.convert('RGB'))
+            return np.asarray(image.convert(mode))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, KeyFrameError):
             raise
         raise KeyFrameError(
             f'a key frame of {len(data)} bytes is not a whole {image_format} image') from None
-    return np.ascontiguousarray(rgb[:, :, ::-1])
 
 
 def _check_size(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
         raise KeyFrameError(
             f'a key frame of {height}x{width} pixels is larger than the limit of {MAX_PIXELS}: '
-            "lower the student's parameter key_frame.max_width")
+            "lower the student's parameter key_frame.max_width", 'too_large')
     if min(height, width) < MIN_SIDE:
         raise KeyFrameError(
             f'a key frame of {height}x{width} pixels is too small: {MIN_SIDE}x{MIN_SIDE} at least')

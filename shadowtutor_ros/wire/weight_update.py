@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+import math
 import zlib
 
 import numpy as np
@@ -10,12 +11,18 @@ import torch
 from shadowtutor_ros.wire.encodings import compress, decompress, DecodingError, ENCODINGS
 
 
-class Scope(IntEnum):
-    """What an update holds: nothing but the metric, the trained tensors, or every tensor."""
+class Status(IntEnum):
+    """What an answer to a key frame is."""
 
-    NONE = 0
-    PARTIAL = 1
-    FULL = 2
+    DONE = 0
+    NOTHING_TO_GAIN = 1
+    REFUSED = 2
+
+
+#: Why a key frame can be refused.
+REFUSALS = (
+    'model', 'weights', 'another_student', 'unreadable', 'too_large', 'too_late', 'unlabelled',
+    'training')
 
 
 class UpdateRejected(ValueError):
@@ -32,18 +39,8 @@ class UpdateRejected(ValueError):
 
 #: Why an update can be rejected.
 REJECTION_REASONS = (
-    'session', 'key_frame', 'model', 'base_version', 'metric', 'seconds', 'classes', 'scope',
-    'encoding', 'size', 'checksum', 'layout', 'not_finite')
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """Where a tensor lies in a blob: its name, dtype in the blob, shape and offset in bytes."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
+    'session', 'key_frame', 'teacher', 'model', 'status', 'base', 'metric', 'seconds', 'classes',
+    'label', 'encoding', 'size', 'checksum', 'layout', 'not_finite')
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,14 @@ class PackedTensors:
     Tensors as bytes.
 
     :ivar encoding: one of ``encodings.ENCODINGS``.
-    :ivar entries: where each tensor lies in the uncompressed blob.
-    :ivar blob: the bytes, compressed where the encoding compresses.
+    :ivar places: of each tensor in the order of all that the receiver holds, ascending.
+    :ivar blob: the bytes, one tensor after the other, compressed where the encoding compresses.
     :ivar uncompressed_size: in bytes.
     :ivar checksum: CRC-32 of the blob.
     """
 
     encoding: str
-    entries: tuple[TensorEntry, ...]
+    places: tuple[int, ...]
     blob: bytes
     uncompressed_size: int
     checksum: int
@@ -73,13 +70,21 @@ class WeightUpdate:
     """
     A teacher's answer to a key frame; the fields are those of WeightUpdate.msg.
 
-    :ivar session_id, key_frame_number, model_id, base_version: echo of the key frame.
-    :ivar new_version: of the weights once this is applied.
+    :ivar session_id, key_frame_number, model_id: echo of the key frame.
+    :ivar teacher_id, teacher: the teacher's number and name.
+    :ivar status: what the answer is; with REFUSED only the next three have a meaning.
+    :ivar refusal: one of :data:`REFUSALS`.
+    :ivar text: the reason in a sentence.
+    :ivar needed_seconds: that an answer would have taken, where it would have come too late.
+    :ivar base_checksum: CRC-32 of all the weights that this starts from.
     :ivar weights_checksum: CRC-32 of all the robot's weights once this is applied.
-    :ivar scope: what ``tensors`` holds.
-    :ivar tensors: the weights.
+    :ivar tensors: what leads from the ones to the others.
+    :ivar label: of the key frame, PNG of class ids, where the teacher does not know what the robot
+        runs; else empty.
     :ivar classes: ids of the classes that the student may choose from; ascending.
-    :ivar metric_before, metric_after: mean IoU on the key frame, 0 to 1.
+    :ivar metric_before: mean IoU on the key frame of what the robot runs, 0 to 1; NaN where the
+        teacher does not know it.
+    :ivar metric_after: of the weights that this leads to, 0 to 1.
     :ivar threshold: what the student was trained against, 0 to 1.
     :ivar steps: training steps taken.
     :ivar max_updates: MAX_UPDATES, the most that could have been taken.
@@ -89,19 +94,24 @@ class WeightUpdate:
     session_id: int
     key_frame_number: int
     model_id: str
-    base_version: int
-    new_version: int
-    weights_checksum: int
-    scope: Scope
-    tensors: PackedTensors
-    classes: tuple[int, ...]
-    metric_before: float
-    metric_after: float
-    threshold: float
-    steps: int
-    max_updates: int
-    teacher_seconds: float
-    training_seconds: float
+    teacher_id: int
+    teacher: str
+    status: Status
+    refusal: str = ''
+    text: str = ''
+    needed_seconds: float = 0.0
+    base_checksum: int = 0
+    weights_checksum: int = 0
+    tensors: PackedTensors = NO_TENSORS
+    label: bytes = b''
+    classes: tuple[int, ...] = ()
+    metric_before: float = math.nan
+    metric_after: float = math.nan
+    threshold: float = math.nan
+    steps: int = 0
+    max_updates: int = 0
+    teacher_seconds: float = 0.0
+    training_seconds: float = 0.0
 
 
 def _flat(tensor: torch.Tensor) -> np.ndarray:
@@ -114,25 +124,31 @@ def pack(
     """
     Turn tensors into bytes.
 
-    :param tensors: floating-point tensors by name.
+    :param tensors: floating-point tensors by name, in the order of ``base``.
     :param encoding: one of ``encodings.ENCODINGS``.
-    :param base: what the receiver holds, float32 by name; absolute encodings can do without.
+    :param base: all that the receiver holds, float32 by name; those that are sent where it is
+        left out.
     :raises ValueError: if the encoding is unknown.
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"encoding '{encoding}' is unknown: choose one of {', '.join(ENCODINGS)}")
     code = ENCODINGS[encoding]
     base = tensors if base is None else base
-    parts = code.encode(
-        [_flat(tensor) for tensor in tensors.values()], [_flat(base[name]) for name in tensors])
-    entries, offset = [], 0
-    for (name, tensor), part in zip(tensors.items(), parts):
-        entries.append(TensorEntry(name, encoding, tuple(tensor.shape), offset))
-        offset += len(part)
-    blob = b''.join(parts)
+    blob = b''.join(code.encode(
+        [_flat(tensor) for tensor in tensors.values()], [_flat(base[name]) for name in tensors]))
+    size = len(blob)
     if code.compressed:
         blob = compress(blob)
-    return PackedTensors(encoding, tuple(entries), blob, offset, zlib.crc32(blob))
+    places = {name: place for place, name in enumerate(base)}
+    return PackedTensors(
+        encoding, tuple(places[name] for name in tensors), blob, size, zlib.crc32(blob))
+
+
+def most_bytes(base: dict[str, torch.Tensor]) -> int:
+    """Return the bytes that a blob of such tensors takes at most, in any encoding."""
+    # What cannot be compressed grows a little, by far less than this.
+    return sum(max(code.most(tensor.numel()) for code in ENCODINGS.values()) + 16
+               for tensor in base.values()) + 1024
 
 
 def unpack(packed: PackedTensors, base: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -140,7 +156,7 @@ def unpack(packed: PackedTensors, base: dict[str, torch.Tensor]) -> dict[str, to
     Check bytes from the network in every respect and turn them into new tensors.
 
     :param packed: not trusted.
-    :param base: the tensors that it may hold, by name, in their order; differences are added to
+    :param base: all the tensors that are held, by name, in their order; differences are added to
         their values.
     :returns: new float32 tensors on the CPU, by name.
     :raises UpdateRejected: if anything does not hold; nothing has happened then.
@@ -150,19 +166,16 @@ def unpack(packed: PackedTensors, base: dict[str, torch.Tensor]) -> dict[str, to
         raise UpdateRejected(
             'encoding', f"encoding '{packed.encoding[:40]}' is unknown: expected one of "
             f"{', '.join(ENCODINGS)}")
-    names = [entry.name for entry in packed.entries]
-    if names != [name for name in base if name in set(names)]:
+    places = packed.places
+    if len(places) > len(base) or not all(
+            low < high for low, high in zip((-1, *places), (*places, len(base)))):
         raise UpdateRejected(
-            'layout', f'{len(names)} tensors are not some of the {len(base)} known, or stand in '
-            'another order')
-    for entry in packed.entries:
-        shape = tuple(base[entry.name].shape)
-        if (entry.shape, entry.dtype) != (shape, packed.encoding):
-            raise UpdateRejected(
-                'layout', f'{entry.name} is {entry.dtype[:40]} of shape {entry.shape}, wanted '
-                f'{packed.encoding} of shape {shape}')
-    sizes = [base[name].numel() for name in names]
-    least, most = (sum(bound(size) for size in sizes) for bound in (code.least, code.most))
+            'layout', f'the places of {len(places)} tensors are not some of 0 to {len(base) - 1}, '
+            'ascending')
+    names = list(base)
+    sent = {names[place]: base[names[place]] for place in places}
+    least, most = (sum(bound(tensor.numel()) for tensor in sent.values())
+                   for bound in (code.least, code.most))
     if not least <= packed.uncompressed_size <= most:
         raise UpdateRejected(
             'size', f'{packed.uncompressed_size} bytes are said, where '
@@ -175,15 +188,11 @@ def unpack(packed: PackedTensors, base: dict[str, torch.Tensor]) -> dict[str, to
                 else packed.blob)
         if len(blob) != packed.uncompressed_size:
             raise DecodingError(f'{len(blob)} bytes, said to be {packed.uncompressed_size}')
-        for entry in packed.entries:
-            if entry.offset != offset:
-                raise UpdateRejected(
-                    'layout', f'{entry.name} is said to begin at {entry.offset}, not {offset}')
-            values, offset = code.decode(blob, offset, _flat(base[entry.name]))
+        for name, own in sent.items():
+            values, offset = code.decode(blob, offset, _flat(own))
             if not np.isfinite(values).all():
-                raise UpdateRejected(
-                    'not_finite', f'{entry.name} holds values that are not finite')
-            tensors[entry.name] = torch.from_numpy(values.reshape(entry.shape))
+                raise UpdateRejected('not_finite', f'{name} holds values that are not finite')
+            tensors[name] = torch.from_numpy(values.reshape(own.shape))
         if offset != len(blob):
             raise DecodingError(f'{len(blob) - offset} bytes are left over')
     except DecodingError as error:

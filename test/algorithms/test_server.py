@@ -5,12 +5,13 @@ import itertools
 import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
-from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.algorithms.server import REMEMBERED, Server, ServerSettings, SILENCE
+from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.wire.encodings import ENCODINGS
-from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameError
-from shadowtutor_ros.wire.weight_update import Scope
+from shadowtutor_ros.wire.key_frame import decode_label, KeyFrame, KeyFrameError
+from shadowtutor_ros.wire.weight_update import REFUSALS, Status
 import torch
 
 
@@ -30,27 +31,38 @@ def make_server(student, teacher, settings):
 class Robot:
     """A client of which every frame is a key frame, and its link to a server."""
 
-    def __init__(self, student):
+    def __init__(self, student, student_id=1):
         self._key_frames = []
         self.engine = InferenceEngine(student)
         self.client = Client(
             self.engine, self._key_frames.append,
-            ClientSettings(1, 1, update_timeout=0.5, drift=0.0, still=0.0))
+            ClientSettings(1, 1, update_timeout=50.0, drift=0.0, still=0.0),
+            student_id=student_id, name=f'/robot{student_id}/student')
         self._now = 0.0
 
-    def ask(self, server, frame):
-        """Send a frame to the server and return the answer, which is not applied yet."""
-        self._now += 1
+    def send(self, frame):
+        """Return the key frame that is sent of a frame."""
+        self._now += 100  # whatever was lost does not space the tries
         self.client.on_frame(frame, self._now)
-        return server.on_key_frame(self._key_frames.pop())
+        while not self._key_frames:
+            self.client.on_frame(frame, self._now)
+        return self._key_frames.pop()
+
+    def ask(self, server, frame, **options):
+        """Send a frame to the server and return the answer, which is not applied yet."""
+        return server.on_key_frame(self.send(frame), **options)
+
+    def apply(self, update):
+        self.client.on_update(update, self._now)
 
     def play(self, server, frames):
         """Send frames and apply the answers; return these."""
         updates = []
         for frame in frames:
             updates.append(self.ask(server, frame))
-            self.client.on_update(updates[-1], self._now)
-            assert self.checksum == updates[-1].weights_checksum
+            self.apply(updates[-1])
+            if not updates[-1].label:  # else the robot decides
+                assert self.checksum == updates[-1].weights_checksum
         return updates
 
     @property
@@ -58,22 +70,30 @@ class Robot:
         return self.engine.student.weights_checksum()
 
 
-def scopes(updates):
-    return [update.scope for update in updates]
+def statuses(updates):
+    return [update.status for update in updates]
+
+
+def names(update, student):
+    return [list(student.tensors())[place] for place in update.tensors.places]
 
 
 def key_frame(student, frame, number=1, session_id=5):
+    checksum = student.weights_checksum()
     return KeyFrame(
-        session_id, number, 0, student.model_id, 0, student.weights_checksum(), frame)
+        session_id, number, 0, student.model_id, checksum, 0, checksum, frame)
 
 
 # --- one answer ---------------------------------------------------------------------------------
 
 def test_the_answer_echoes_the_key_frame(make_server, student, pictures):
     asked = replace(key_frame(student, pictures[0]), number=12, weights_version=34)
-    update = make_server().on_key_frame(asked)
+    server = make_server()
+    update = server.on_key_frame(asked)
     assert (update.session_id, update.key_frame_number) == (5, 12)
-    assert (update.model_id, update.base_version) == (student.model_id, 34)
+    assert update.model_id == student.model_id
+    assert update.base_checksum == student.weights_checksum() and update.label == b''
+    assert update.teacher_id == server.teacher_id > 0 and update.teacher == 'teacher'
 
 
 def test_the_answer_says_what_was_done(make_server, student, pictures, settings, teacher):
@@ -93,21 +113,19 @@ def test_sends_the_tensors_of_its_scope(make_server, student, pictures, settings
                                         encoding, size):
     settings.scope, settings.encoding = scope, encoding
     update = make_server().on_key_frame(key_frame(student, pictures[0]))
-    assert update.scope == {'partial': Scope.PARTIAL, 'full': Scope.FULL}[scope]
-    assert update.tensors.encoding == encoding
-    assert [entry.name for entry in update.tensors.entries] == list(student.tensors(scope))
+    assert update.status == Status.DONE and update.tensors.encoding == encoding
+    assert names(update, student) == list(student.tensors(scope))
     count = {'partial': 103_465, 'full': 483_873}[scope]
     assert len(update.tensors.blob) == update.tensors.uncompressed_size == size * count
-    assert update.new_version == 1
 
 
 def test_sends_the_metric_alone_where_nothing_was_trained(
         make_server, student, pictures, settings):
     settings.max_updates = 0
     update = make_server().on_key_frame(key_frame(student, pictures[0]))
-    assert update.scope == Scope.NONE and update.tensors.blob == b''
-    assert update.tensors.entries == () and update.new_version == update.base_version == 0
-    assert update.weights_checksum == student.weights_checksum()
+    assert update.status == Status.NOTHING_TO_GAIN and update.tensors.blob == b''
+    assert update.tensors.places == ()
+    assert update.weights_checksum == update.base_checksum == student.weights_checksum()
     assert update.metric_after == update.metric_before >= 0 and update.steps == 0
 
 
@@ -119,13 +137,13 @@ def test_sends_the_metric_alone_where_training_made_nothing_better(
     before = robot.checksum
     update = robot.ask(server, pictures[0])
     assert update.steps == 8 and update.metric_after == update.metric_before, 'no proof'
-    assert update.scope == Scope.NONE and update.weights_checksum == before
+    assert update.status == Status.NOTHING_TO_GAIN and update.weights_checksum == before
 
 
 def test_learns(make_server, student, pictures):
     updates = Robot(student).play(make_server(), pictures[:1] * 6)
     assert updates[0].metric_before < 0.3 and updates[-1].metric_after > 0.8
-    assert updates[-1].scope == Scope.NONE
+    assert updates[-1].status == Status.NOTHING_TO_GAIN
 
 
 def test_leaves_the_given_student_as_it_is(make_server, student, pictures):
@@ -142,29 +160,89 @@ def test_a_student_changed_later_does_not_change_new_sessions(make_server, stude
     with torch.no_grad():
         student.out_conv3.bias.add_(1)
     update = server.on_key_frame(key_frame(original, pictures[0]))
-    assert update.scope == Scope.PARTIAL
+    assert update.status == Status.DONE and update.label == b''
 
 
-def test_another_model_is_refused(make_server, student, pictures):
+@pytest.mark.parametrize('changes, reason, said', [
+    ({'model_id': 'f' * 10 ** 5}, 'model', 'same package version'),
+    ({'initial_checksum': 7}, 'weights', 'weights file.*00000007.*same parameter weights')])
+def test_another_student_network_is_refused(
+        make_server, student, pictures, changes, reason, said):
     server, robot = make_server(), Robot(student)
     robot.play(server, pictures[:2])
-    strange = replace(key_frame(student, pictures[0]), model_id='f' * 10 ** 5, session_id=99)
-    with pytest.raises(KeyFrameError, match='same package version') as caught:
+    strange = replace(key_frame(student, pictures[0]), session_id=99, **changes)
+    with pytest.raises(KeyFrameError, match=said) as caught:
         server.on_key_frame(strange)
-    assert len(str(caught.value)) < 300
+    assert caught.value.reason == reason and len(str(caught.value)) < 300
     # The session that was there goes on.
-    assert Scope.FULL not in scopes(robot.play(server, pictures[2:4]))
+    assert not any(update.label for update in robot.play(server, pictures[2:4]))
 
 
-def test_a_teacher_that_fails_leaves_the_session_as_it_was(
-        make_server, student, pictures, teacher, monkeypatch):
+def test_a_refusal_is_an_answer(make_server, student, pictures):
+    server, robot = make_server(), Robot(student)
+    asked = robot.send(pictures[0])
+    update = server.refuse(
+        asked.session_id, asked.number, asked.model_id,
+        KeyFrameError('so late', 'too_late', 60.0))
+    robot.apply(update)
+    assert robot.client.counters.key_frames_refused == {'too_late': 1}
+    assert robot.client.patience == 90.0
+
+
+def fail(*arguments):
+    raise RuntimeError('out of\nmemory')
+
+
+@pytest.mark.parametrize('part, reason', [('teacher', 'unlabelled'), ('training', 'training')])
+def test_what_fails_leaves_the_session_as_it_was(
+        make_server, student, pictures, teacher, monkeypatch, part, reason):
     server, robot = make_server(), Robot(student)
     robot.play(server, pictures[:2])
     with monkeypatch.context() as patch:
-        patch.setattr(type(teacher), '__call__', lambda self, frame: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        if part == 'teacher':
+            patch.setattr(type(teacher), '__call__', fail)
+        else:
+            patch.setattr(type(server.session.trainer), '_loss', fail)
+        with pytest.raises(KeyFrameError, match='RuntimeError: out of memory') as caught:
             robot.ask(server, pictures[2])
-    assert Scope.FULL not in scopes(robot.play(server, pictures[2:4]))
+        assert caught.value.reason == reason in REFUSALS
+        assert isinstance(caught.value.__cause__, RuntimeError)
+    assert not any(update.label for update in robot.play(server, pictures[2:4]))
+
+
+def test_a_label_that_does_not_fit_is_refused(make_server, student, pictures):
+    server = make_server()
+    server._teacher = lambda frame: TeacherPrediction(np.zeros((3, 3), np.uint8), np.zeros((0, 4)))
+    with pytest.raises(KeyFrameError, match='label of shape') as caught:
+        server.on_key_frame(key_frame(student, pictures[0]))
+    assert caught.value.reason == 'unlabelled'
+
+
+# --- once, and in time ---------------------------------------------------------------------------
+
+def test_a_key_frame_is_answered_once(make_server, student, pictures, teacher):
+    server, robot = make_server(), Robot(student)
+    first, second = robot.send(pictures[0]), robot.send(pictures[1])
+    assert server.on_key_frame(first) and server.on_key_frame(second)
+    for again in (first, second, first):
+        assert server.on_key_frame(again) is None
+    assert len(teacher.frames) == 2
+
+
+def test_what_cannot_be_answered_in_time_is_refused(make_server, student, pictures, teacher):
+    server = make_server()  # an answer takes two seconds by its clock
+    asked = replace(key_frame(student, pictures[0]), useful_seconds=5.0)
+    with pytest.raises(KeyFrameError) as caught:
+        server.on_key_frame(asked, waited=5.1)
+    assert caught.value.reason == 'too_late' and caught.value.needed_seconds == 5.1
+    assert not teacher.frames
+    assert server.on_key_frame(asked, waited=4.9)
+    late = replace(asked, number=2)
+    with pytest.raises(KeyFrameError, match='after 5.5 s .* of use for 5.0 s') as caught:
+        server.on_key_frame(late, waited=3.5)
+    assert caught.value.needed_seconds == 5.5
+    # What was slow once is not taken to be so for ever.
+    assert server.on_key_frame(late, waited=3.5)
 
 
 # --- the loop -----------------------------------------------------------------------------------
@@ -179,14 +257,15 @@ def test_client_and_server_stay_together(make_server, student, pictures, setting
     # weights than its own would send everything, though nothing was trained.
     updates = robot.play(server, pictures + pictures[:4])
     assert robot.client.counters.updates_applied == 14
-    assert sum(update.scope != Scope.NONE for update in updates) >= 3, 'no proof'
+    assert statuses(updates).count(Status.DONE) >= 3, 'no proof'
     for update in updates:
-        if update.scope == Scope.NONE:
+        assert not update.label
+        if update.status == Status.NOTHING_TO_GAIN:
             assert update.metric_after == update.metric_before
         else:
             assert update.metric_after > update.metric_before
-            assert update.scope == (Scope.FULL if scope == 'full' else Scope.PARTIAL)
-    assert updates[-1].new_version == sum(update.scope != Scope.NONE for update in updates)
+            assert names(update, student) == list(student.tensors(scope))
+    assert robot.client.weights_version == statuses(updates).count(Status.DONE)
 
 
 def test_partial_distillation_keeps_the_front_end(make_server, student, pictures):
@@ -197,31 +276,114 @@ def test_partial_distillation_keeps_the_front_end(make_server, student, pictures
         assert torch.equal(tensor, student.state_dict()[name]) == (name not in back)
 
 
-def test_a_lost_update_is_healed_by_a_snapshot(make_server, student, pictures):
+@pytest.mark.parametrize('encoding', ENCODINGS)
+@pytest.mark.parametrize('lost', [1, 3])
+def test_lost_updates_cost_one_ordinary_update(
+        make_server, student, pictures, settings, encoding, lost):
+    settings.encoding, settings.threshold = encoding, 0.99
     server, robot = make_server(), Robot(student)
-    robot.play(server, pictures[:2])
-    lost = next(u for u in (robot.ask(server, p) for p in pictures[2:]) if u.scope != Scope.NONE)
-    assert lost.scope == Scope.PARTIAL
-    updates = robot.play(server, pictures[:4])
-    assert updates[0].scope == Scope.FULL and Scope.FULL not in scopes(updates[1:])
+    usual = robot.play(server, pictures[:2])
+    assert statuses(usual) == [Status.DONE] * 2, 'no proof'
+    before = robot.checksum
+    for picture in pictures[2:2 + lost]:
+        assert robot.ask(server, picture).status == Status.DONE
+    update, = robot.play(server, pictures[6:7])
+    assert update.base_checksum == before and not update.label
+    # From what the robot runs to what came of what was lost and of this.
+    assert update.metric_after > update.metric_before
+    assert names(update, student) == list(student.tensors('partial'))
+    assert len(update.tensors.blob) < 3 * max(len(one.tensors.blob) for one in usual)
+    assert robot.play(server, pictures[7:8])[0].base_checksum == update.weights_checksum
 
 
-def test_a_lost_metric_needs_no_snapshot(make_server, student, pictures, settings):
+def test_an_update_from_what_the_robot_runs_says_how_that_does(make_server, student, pictures):
+    server, robot = make_server(), Robot(student)
+    robot.play(server, pictures[:1])
+    robot.ask(server, pictures[1])  # it is lost
+    twin = make_server()
+    other = Robot(student)
+    other.play(twin, pictures[:1])
+    expected = other.ask(twin, pictures[2]).metric_before
+    assert robot.ask(server, pictures[2]).metric_before == expected
+
+
+def test_lost_training_that_made_it_worse_here_is_forgotten(
+        make_server, student, pictures, settings):
+    server, robot = make_server(), Robot(student)
+    robot.play(server, pictures[:1] * 4)
+    before = robot.checksum
+    # Trained on what is nothing like it, which the robot never hears of.
+    settings.learning_rate, settings.max_updates = 0.05, 20
+    lost = robot.ask(server, 255 - pictures[0])
+    assert lost.status == Status.DONE
+    settings.max_updates = 0
+    update, = robot.play(server, pictures[:1])
+    assert update.status == Status.NOTHING_TO_GAIN and update.weights_checksum == before
+    assert server.session.student.weights_checksum() == before
+
+
+def test_a_lost_metric_costs_nothing(make_server, student, pictures, settings):
     server, robot = make_server(), Robot(student)
     robot.play(server, pictures[:2])
     settings.max_updates = 0
-    assert robot.ask(server, pictures[2]).scope == Scope.NONE
-    assert robot.play(server, pictures[3:4])[0].scope == Scope.NONE
+    assert robot.ask(server, pictures[2]).status == Status.NOTHING_TO_GAIN
+    assert robot.play(server, pictures[3:4])[0].status == Status.NOTHING_TO_GAIN
 
 
-def test_a_restarted_server_sends_a_snapshot(make_server, student, pictures):
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_a_restarted_server_goes_on_from_the_weights_file(
+        make_server, student, pictures, settings, encoding):
+    settings.encoding, settings.threshold = encoding, 0.99
     robot = Robot(student)
-    updates = robot.play(make_server(), pictures[:3])
-    assert Scope.PARTIAL in scopes(updates), 'no proof'
-    updates = robot.play(make_server(), pictures[3:7])
-    assert updates[0].scope == Scope.FULL and Scope.FULL not in scopes(updates[1:])
-    assert updates[0].base_version == robot.client.weights_version - sum(
-        update.scope != Scope.NONE for update in updates)
+    usual = robot.play(make_server(), pictures[:3])
+    assert Status.DONE in statuses(usual), 'no proof'
+    server = make_server()
+    robot.client.forget_teacher()
+    update = robot.ask(server, pictures[0])
+    assert update.base_checksum == student.weights_checksum() and np.isnan(update.metric_before)
+    label = decode_label(update.label)
+    assert np.array_equal(label, server._teacher(pictures[0]).label)
+    own = robot.engine(pictures[0])
+    robot.apply(update)
+    last = robot.client.last_update
+    assert last.metric_before == pytest.approx(
+        mean_iou(own, label, 9))
+    taken = robot.client.counters.updates_declined == 0
+    assert taken == (update.metric_after > last.metric_before)
+    # Sooner or later what comes does better, and from then on it is known here.
+    for picture in pictures[3:] + pictures[:8]:
+        update, = robot.play(server, [picture])
+    assert not update.label and robot.checksum == server.session.student.weights_checksum()
+
+
+def test_what_the_robot_declines_is_not_taken_for_what_it_runs(
+        make_server, student, pictures, settings):
+    robot = Robot(student)
+    robot.play(make_server(), pictures[:1] * 6)
+    settings.max_updates = 0
+    server = make_server()
+    robot.client.forget_teacher()
+    before = robot.checksum
+    updates = robot.play(server, pictures[:1] * 2)
+    assert robot.checksum == before and robot.client.counters.updates_declined == 2
+    assert all(update.label for update in updates)
+    # The weights of the file, said without a byte.
+    assert updates[0].weights_checksum == student.weights_checksum()
+
+
+def test_weights_are_remembered_within_bounds(make_server, student, pictures, settings):
+    settings.threshold = 0.99
+    server, robot = make_server(), Robot(student)
+    robot.play(server, pictures[:1])
+    held = robot.checksum
+    for picture in pictures[1:9]:
+        assert robot.ask(server, picture).status == Status.DONE
+        assert len(server.session._sent) <= REMEMBERED
+    # What the robot runs is not forgotten, however many updates are lost.
+    assert robot.ask(server, pictures[9]).base_checksum == held
+    # The frozen tensors are those of the weights file, not copies.
+    first = next(iter(server.session._sent.values()))
+    assert first['in_conv1.weight'] is server.session.initial['in_conv1.weight']
 
 
 def test_sparse_trains_no_more_than_it_sends(make_server, student, pictures, settings):
@@ -235,44 +397,66 @@ def test_sparse_trains_no_more_than_it_sends(make_server, student, pictures, set
                       for name, tensor in robot.engine.student.tensors('partial').items())
         assert 0 < changed <= 0.1001 * sum(tensor.numel() for tensor in before.values())
         # What is sent is what was trained, but for its rounding.
-        assert update.metric_after == pytest.approx(server._trainer.metric(), abs=1e-6)
-
-
-@pytest.mark.parametrize('encoding', ['fp32', 'fp16'])
-def test_other_initial_weights_are_replaced_by_a_snapshot(
-        make_server, pictures, settings, encoding):
-    settings.encoding = encoding
-    torch.manual_seed(99)
-    robot = Robot(Student().eval())
-    updates = robot.play(make_server(), pictures[:4])
-    assert updates[0].scope == Scope.FULL and Scope.FULL not in scopes(updates[1:])
-
-
-def test_a_snapshot_is_sent_where_nothing_was_trained_too(make_server, pictures, settings):
-    settings.max_updates = 0
-    torch.manual_seed(99)
-    robot = Robot(Student().eval())
-    assert scopes(robot.play(make_server(), pictures[:2])) == [Scope.FULL, Scope.NONE]
+        assert update.metric_after == pytest.approx(server.session.trainer.metric(), abs=1e-6)
 
 
 def test_a_new_session_starts_from_the_initial_weights(make_server, student, pictures):
     used = make_server()
-    assert Scope.PARTIAL in scopes(Robot(student).play(used, pictures[:3])), 'no proof'
+    assert Status.DONE in statuses(Robot(student).play(used, pictures[:3])), 'no proof'
     restarted, first = Robot(student), Robot(student)
     after = restarted.play(used, pictures[3:6])
     fresh = first.play(make_server(), pictures[3:6])
     # Neither the weights nor the optimizer's state remember the session before.
     assert [u.tensors for u in after] == [u.tensors for u in fresh]
     assert [u.metric_after for u in after] == [u.metric_after for u in fresh]
-    assert Scope.FULL not in scopes(after)
+    assert not any(update.label for update in after)
 
 
-def test_two_robots_in_turn_on_one_server_both_go_on(make_server, student, pictures):
-    # Not how it is meant (a server is one robot's), but nobody may end up with wrong weights.
-    server, robots = make_server(), [Robot(student), Robot(student)]
-    for i in range(3):
-        for robot in robots:
-            robot.play(server, pictures[i:i + 1])
+# --- one student ---------------------------------------------------------------------------------
+
+def test_a_restarted_student_is_let_in_at_once(make_server, student, pictures):
+    server = make_server()
+    Robot(student, 1).play(server, pictures[:2])
+    restarted = Robot(student, 2)
+    assert Status.DONE in statuses(restarted.play(server, pictures[2:5]))
+    assert not restarted.client.counters.key_frames_refused
+
+
+def test_of_two_students_the_older_is_served(make_server, student, pictures):
+    server, first, second = make_server(), Robot(student, 1), Robot(student, 2)
+    first.play(server, pictures[:2])
+    second.play(server, pictures[:1])  # it might be the first after a restart
+    updates = first.play(server, pictures[2:4])
+    assert not any(update.label for update in updates), 'its session was kept'
+    for picture in pictures[:3]:
+        with pytest.raises(KeyFrameError, match='/robot1/student.*/robot2/student') as caught:
+            second.ask(server, picture)
+        assert caught.value.reason == 'another_student'
+        assert not any(update.label for update in first.play(server, [picture]))
+    # A reset of the first is no third student.
+    again = Robot(student, 1)
+    again.play(server, pictures[:2])
+    with pytest.raises(KeyFrameError):
+        second.ask(server, pictures[0])
+
+
+def test_a_second_student_is_let_in_once_the_first_is_gone_or_silent(
+        make_server, student, pictures):
+    for way in ('gone', 'silent'):
+        now = [0.0]
+        server, first, second = make_server(), Robot(student, 1), Robot(student, 2)
+        server._clock = lambda: now[0]
+        first.play(server, pictures[:1])
+        second.play(server, pictures[:1])
+        first.play(server, pictures[1:2])
+        with pytest.raises(KeyFrameError):
+            second.ask(server, pictures[0])
+        now[0] = SILENCE - 1
+        with pytest.raises(KeyFrameError):
+            second.ask(server, pictures[0])
+        if way == 'silent':
+            now[0] = SILENCE + 1
+        assert second.ask(server, pictures[0], alone=way == 'gone')
 
 
 # --- settings changed at run time ---------------------------------------------------------------
@@ -282,10 +466,11 @@ def test_a_new_scope_and_encoding_take_effect(make_server, student, pictures, se
     settings.threshold = 0.99
     for scope, encoding in (('partial', 'fp32'), ('full', 'fp16'), ('partial', 'fp16')):
         settings.scope, settings.encoding = scope, encoding
-        updates = [u for u in robot.play(server, pictures[:4]) if u.scope != Scope.NONE]
+        updates = [u for u in robot.play(server, pictures[:4]) if u.status == Status.DONE]
         assert updates, 'no proof'
         assert {u.tensors.encoding for u in updates} == {encoding}
-        assert set(scopes(updates)) == {Scope.PARTIAL if scope == 'partial' else Scope.FULL}
+        assert [names(u, student) for u in updates] == (
+            [list(student.tensors(scope))] * len(updates))
 
 
 def test_a_scope_changed_during_training_waits_for_the_next_key_frame(
@@ -293,7 +478,7 @@ def test_a_scope_changed_during_training_waits_for_the_next_key_frame(
     settings.scope = 'full'
     update = make_server().on_key_frame(
         key_frame(student, pictures[0]), lambda: setattr(settings, 'scope', 'partial'))
-    assert update.scope == Scope.FULL
+    assert names(update, student) == list(student.tensors())
 
 
 def test_the_answer_says_the_threshold_that_it_was_trained_against(

@@ -19,7 +19,9 @@ def test_defaults_are_those_of_the_engine():
     ('min_stride=4', 'min_stride', 4), ('learning_rate=3e-3', 'learning_rate', 0.003),
     ('object_weight=1', 'object_weight', 1.0), ('late_update = wait', 'late_update', 'wait'),
     ('encoding=fp16', 'encoding', 'fp16'), ('key_frame.format=png', 'key_frame.format', 'png'),
-    ('key_frame.max_width=320', 'key_frame.max_width', 320)])
+    ('key_frame.max_width=320', 'key_frame.max_width', 320),
+    ('always_offered=person, dog', 'always_offered', ('person', 'dog')),
+    ('always_offered=', 'always_offered', ())])
 def test_a_setting_has_the_type_of_its_field(text, name, value):
     assert parse_setting(text) == (name, value) and type(parse_setting(text)[1]) is type(value)
 
@@ -47,7 +49,8 @@ def test_what_does_not_fit_is_named(text, said):
 @pytest.mark.parametrize('values, said', [
     ({'min_stride': 9, 'max_stride': 8}, 'min_stride is 9 and max_stride 8'),
     ({'min_stride': 0}, 'min_stride is 0'), ({'threshold': 1.0}, 'threshold is 1.0'),
-    ({'key_frame.quality': 0}, 'quality is 0')])
+    ({'key_frame.quality': 0}, 'quality is 0'),
+    ({'always_offered': ('cat',)}, "'cat': choose from person")])
 def test_settings_that_cannot_work_are_refused(values, said):
     with pytest.raises(SettingsError, match=said):
         make_method('partial', None, values)
@@ -57,5 +60,6 @@ def test_the_papers_settings_leave_nothing_to_the_defaults():
     # A field added to the engine gets the value here that means 'as if it were not there'.
     assert set(PAPER_SETTINGS) == set(default_settings())
     for name, value in PAPER_SETTINGS.items():
-        assert parse_setting(f'{name}={value}') == (name, value)
+        text = ','.join(value) if isinstance(value, tuple) else value
+        assert parse_setting(f'{name}={text}') == (name, value)
     make_method('partial', 8, PAPER_SETTINGS)

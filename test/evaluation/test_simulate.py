@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shadowtutor_ros.algorithms.client import ClientSettings
+from shadowtutor_ros.algorithms.client import ClientSettings, PATIENCE
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.scenes import Scene
@@ -14,7 +14,6 @@ from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
-from shadowtutor_ros.wire.key_frame import LIFESPAN
 
 PAPER = load_profile('paper')
 FRAMES = 40
@@ -163,7 +162,8 @@ def test_a_client_that_goes_on_is_not_slowed_by_the_network(clip, student):
 def test_lost_messages_are_survived(clip, student):
     run = simulate(
         clip, student, profile=with_link(loss=0.5),
-        client=papers_client(late_update='continue', update_timeout=0.5))
+        client=papers_client(
+            late_update='continue', update_timeout=0.5, min_stride=2, max_stride=2))
     lost = [record.lost for record in run.key_frames]
     assert any(lost) and not all(lost)
     simulation = Simulation(
@@ -223,8 +223,8 @@ def test_a_link_carries_no_more_than_its_bandwidth(clip, student, options, link)
 
 def test_a_key_frame_that_takes_too_long_expires_as_in_the_middleware(clip, student):
     size = 64 * 96 * 3
-    slow = replace(with_link(bandwidth_up=8 * size / (LIFESPAN + 1)), t_si=1.0)
-    client = papers_client(late_update='continue', update_timeout=5.0)
+    slow = replace(with_link(bandwidth_up=8 * size / (PATIENCE * 0.5 + 1)), t_si=1.0)
+    client = papers_client(late_update='continue', update_timeout=0.5)
     run = simulate(clip, student, profile=slow, client=client)
     assert len(run.key_frames) > 2 and all(record.lost for record in run.key_frames)
     # Where delays are given in frames the link has no say.

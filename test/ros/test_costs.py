@@ -8,13 +8,13 @@ import pytest
 
 from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.nodes.costs import CostMeter, FRAMES, KEY_FRAMES
-from shadowtutor_ros.wire.weight_update import Scope
+from shadowtutor_ros.wire.weight_update import Status
 
 
-def add(meter, *, scope=Scope.PARTIAL, steps=4, training=0.4, teacher=0.2, round_trip=1.0,
+def add(meter, *, status=Status.DONE, steps=4, training=0.4, teacher=0.2, round_trip=1.0,
         total=0.7, up=100, down=300):
     meter.add_key_frame(SimpleNamespace(
-        scope=scope, steps=steps, max_updates=8, training_seconds=training,
+        status=status, steps=steps, max_updates=8, training_seconds=training,
         teacher_seconds=teacher, tensors=SimpleNamespace(blob=bytes(down))), round_trip, total, up)
 
 
@@ -61,7 +61,8 @@ def test_one_slow_sample_does_not_count_and_old_ones_are_forgotten():
 
 
 @pytest.mark.parametrize('useless', [
-    {'scope': Scope.NONE, 'down': 0}, {'steps': 0}, {'total': 1.1}, {'total': math.nan},
+    {'status': Status.NOTHING_TO_GAIN, 'down': 0}, {'steps': 0}, {'total': 1.1},
+    {'total': math.nan},
     {'total': -math.inf}, {'teacher': -1.0}, {'training': math.inf}])
 def test_what_tells_nothing_or_nonsense_is_left_out(useless):
     meter = CostMeter()

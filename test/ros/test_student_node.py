@@ -25,7 +25,7 @@ from shadowtutor_ros.nodes.messages import update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError
 from shadowtutor_ros.nodes.running import qos
 from shadowtutor_ros.nodes.student_node import StudentNode
-from shadowtutor_ros.wire.weight_update import NO_TENSORS, pack, Scope, WeightUpdate as Update
+from shadowtutor_ros.wire.weight_update import NO_TENSORS, pack, Status, WeightUpdate as Update
 
 
 def image(frame, sec, frame_id='camera'):
@@ -38,9 +38,9 @@ def answer(key_frame, student, **changes):
     """Answer a key frame with the weights of a student."""
     fields = {
         'session_id': key_frame.session_id, 'key_frame_number': key_frame.key_frame_number,
-        'model_id': key_frame.model_id, 'base_version': key_frame.weights_version,
-        'new_version': key_frame.weights_version + 1,
-        'weights_checksum': student.weights_checksum(), 'scope': Scope.FULL,
+        'model_id': key_frame.model_id, 'teacher_id': 5, 'teacher': '/teacher',
+        'status': Status.DONE, 'base_checksum': key_frame.weights_checksum,
+        'weights_checksum': student.weights_checksum(),
         'tensors': pack(student.tensors('full')), 'classes': tuple(range(9)),
         'metric_before': 0.5, 'metric_after': 0.9, 'threshold': 0.8, 'steps': 3, 'max_updates': 8,
         'teacher_seconds': 0.1, 'training_seconds': 0.2, **changes}
@@ -174,9 +174,10 @@ def test_key_frame_carries_its_image_and_update_swaps_the_weights(ros, weights, 
 
 
 @pytest.mark.parametrize('fault', [
-    {'session_id': 1}, {'key_frame_number': 9}, {'model_id': 'x'}, {'base_version': 5},
-    {'weights_checksum': 0}, {'scope': 7}, {'scope': Scope.PARTIAL}, {'threshold': 2.0},
-    {'scope': Scope.NONE}, {'tensors': NO_TENSORS}, {'classes': (9,)}])
+    {'session_id': 1}, {'key_frame_number': 9}, {'model_id': 'x'}, {'base_checksum': 5},
+    {'weights_checksum': 0}, {'status': 7}, {'teacher_id': 0}, {'threshold': 2.0},
+    {'status': Status.NOTHING_TO_GAIN}, {'tensors': NO_TENSORS}, {'classes': (9,)},
+    {'label': b'no PNG'}, {'label': bytes(2 ** 21)}])
 def test_a_wrong_update_is_counted_and_changes_nothing(ros, weights, frame, fault):
     node = start(ros, weights)
     masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
@@ -188,27 +189,92 @@ def test_a_wrong_update_is_counted_and_changes_nothing(ros, weights, frame, faul
     before = node.client.engine.student.weights_checksum()
     message = answer(wait_for(lambda: key_frames)[0], Student(), **fault)
     updates.publish(message)
-    wait_for(lambda: node._updates)
+    wait_for(lambda: node._updates or node._refused)
     play(images, masks, [frame], sec=1)
     assert node.client.engine.student.weights_checksum() == before
     status = wait_for(lambda: [each for each in statuses if each.updates_rejected])[0]
     assert status.updates_rejected == 1 and list(status.rejection_counts) == [1]
-    assert status.updates_applied == 0 and status.bytes_down == len(message.blob)
+    assert status.updates_applied == 0
+    assert status.bytes_down == len(message.blob) + len(message.label)
 
 
-def test_garbled_description_of_tensors_is_rejected(ros, weights, frame):
+def test_what_cannot_be_an_answer_takes_the_place_of_none(ros, weights, frame):
     node = start(ros, weights)
     masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
     key_frames = ros.collect(KeyFrame, 'key_frames')
     updates = ros.publisher(WeightUpdate, 'weight_updates')
     wait_for(lambda: node.count_subscribers('key_frames'))
     play(images, masks, [frame])
-    message = answer(wait_for(lambda: key_frames)[0], Student())
-    message.shapes[0] = '../../etc/passwd'
-    updates.publish(message)
+    good = answer(wait_for(lambda: key_frames)[0], Student())
+    updates.publish(good)
+    wait_for(lambda: node._updates)
+    strange = answer(key_frames[0], Student(), session_id=1)
+    large = answer(key_frames[0], Student())
+    large.blob = to_bytes(bytes(10 ** 7))
+    for count, message in enumerate([strange, large] * 10, 1):
+        updates.publish(message)
+        wait_for(lambda: len(node._refused) == count)
+    assert len(node._updates) == 1
+    play(images, masks, [frame], sec=1)
+    assert node.client.weights_version == 1
+    assert node.client.counters.updates_rejected == {'session': 10, 'size': 10}
+
+
+def test_a_refusal_is_said_once_and_shown(ros, weights, frame, capfd):
+    node = start(ros, weights, status_period=0.1, min_stride=1, max_stride=1)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    statuses = ros.collect(TutorStatus, 'student/status')
+    diagnostics = ros.collect(DiagnosticArray, '/diagnostics')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: node.count_subscribers('key_frames'))
+    for count in (1, 2):
+        wait_for(lambda: play(images, masks, [frame], sec=len(masks))
+                 or len(key_frames) == count)
+        updates.publish(answer(
+            key_frames[-1], Student(), status=Status.REFUSED, refusal='unlabelled',
+            text='the network has gone\x07 out'))
+        wait_for(lambda: node._updates)
+        play(images, masks, [frame], sec=len(masks))
+    status = wait_for(lambda: [one for one in statuses if one.key_frames_refused == 2])[0]
+    assert status.state == TutorStatus.STATE_REFUSED
+    assert (list(status.refusal_reasons), list(status.refusal_counts)) == (['unlabelled'], [2])
+    wait_for(lambda: 'unlabelled 2' in [item.value for item in diagnostics[-1].status[0].values])
+    assert diagnostics[-1].status[0].message == 'the teacher refuses key frames'
+    said = capfd.readouterr().err
+    assert said.count("'/teacher' refused a key frame: the network has gone? out") == 1
+
+
+def test_classes_are_withheld_while_the_teacher_answers_and_shown(ros, weights, frame):
+    node = start(ros, weights, status_period=0.1, update_timeout=60.0)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    statuses = ros.collect(TutorStatus, 'student/status')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: node.count_subscribers('key_frames'))
+    play(images, masks, [frame])
+    updates.publish(answer(wait_for(lambda: key_frames)[0], Student(), classes=(8,)))
     wait_for(lambda: node._updates)
     play(images, masks, [frame], sec=1)
-    assert node.client.counters.updates_rejected == {'layout': 1}
+    assert set(masks[-1].data) == {8}
+    wait_for(lambda: statuses and statuses[-1].classes_on_offer == ['background'])
+    assert statuses[-1].teacher == '/teacher'
+    ros.probe.destroy_publisher(updates)
+    wait_for(lambda: not node.count_publishers('weight_updates'))
+    wait_for(lambda: play(images, masks, [frame], sec=len(masks)) or set(masks[-1].data) != {8})
+    wait_for(lambda: len(statuses[-1].classes_on_offer) == 9)
+    assert statuses[-1].teacher == ''
+
+
+def test_a_message_lives_as_long_as_an_answer_to_it_is_of_use(ros, weights):
+    node = start(ros, weights)
+
+    def lifespans():
+        return [info.qos_profile.lifespan.nanoseconds / 1e9
+                for info in ros.probe.get_publishers_info_by_topic('key_frames')]
+    wait_for(lambda: lifespans() == [100.0])
+    assert node.set_parameters([Parameter('update_timeout', value=3.0)])[0].successful
+    wait_for(lambda: lifespans() == [30.0])
 
 
 def test_late_update_wait_holds_the_frame_after_min_stride(ros, weights, frame):

@@ -18,13 +18,14 @@ from shadowtutor_ros.nodes.parameters import ParameterError
 from shadowtutor_ros.nodes.student_node import StudentNode
 from shadowtutor_ros.nodes.teacher_node import TeacherNode
 from shadowtutor_ros.wire import key_frame as wire
-from shadowtutor_ros.wire.weight_update import Scope, unpack
+from shadowtutor_ros.wire.weight_update import Status, unpack
 
 
-def key_frame(student, frame, number=1, session=5):
+def key_frame(student, frame, number=1, session=5, **fields):
+    checksum = student.weights_checksum()
     return key_frame_to_message(
-        wire.KeyFrame(session, number, 10 * number, student.model_id, 0,
-                      student.weights_checksum(), frame), Header(frame_id='eye'), 'png', 90, 0)
+        wire.KeyFrame(session, number, 10 * number, student.model_id, checksum, 0, checksum,
+                      frame, **fields), Header(frame_id='eye'), 'png', 90, 0)
 
 
 def start(ros, weights, **parameters):
@@ -44,7 +45,7 @@ def test_answers_a_key_frame(ros, weights, frame):
     assert message.steps == message.max_updates == 3
     assert message.total_seconds >= message.teacher_seconds + message.training_seconds
     update = update_from_message(message)
-    assert update.scope == Scope.PARTIAL
+    assert update.status == Status.DONE and update.teacher == '/teacher'
     tensors = unpack(update.tensors, student.tensors())
     assert student.weights_checksum(tensors) == update.weights_checksum
 
@@ -54,15 +55,48 @@ def test_garbage_loses_nothing(ros, weights, frame):
     updates = ros.collect(WeightUpdate, 'weight_updates')
     publisher = ros.publisher(KeyFrame, 'key_frames')
     student = Student.load(weights)
-    for number, spoil in enumerate((
-            lambda m: setattr(m.image, 'format', 'raw; 99999x99999'),
-            lambda m: setattr(m.image, 'data', m.image.data[:50]),
-            lambda m: setattr(m, 'model_id', 'nonsense'))):
-        message = key_frame(student, frame, number + 1)
+    for number, (reason, spoil) in enumerate((
+            ('too_large', lambda m: setattr(m.image, 'format', 'raw; 99999x99999')),
+            ('unreadable', lambda m: setattr(m.image, 'data', m.image.data[:50])),
+            ('model', lambda m: setattr(m, 'model_id', 'nonsense')),
+            ('weights', lambda m: setattr(m, 'initial_checksum', 0))), 1):
+        message = key_frame(student, frame, number)
         spoil(message)
         publisher.publish(message)
-    wait_for(lambda: publisher.publish(key_frame(student, frame, 9)) or updates)
-    assert {update.key_frame_number for update in updates} == {9}
+        update = wait_for(lambda: len(updates) == number and updates[-1])
+        assert (update.status, update.refusal) == (Status.REFUSED, reason) and update.text
+        assert (update.session_id, update.key_frame_number) == (5, number)
+        assert not update.blob
+    publisher.publish(key_frame(student, frame, 9))
+    wait_for(lambda: len(updates) == 5)
+    assert updates[-1].status == Status.DONE and updates[-1].key_frame_number == 9
+
+
+def test_a_key_frame_that_comes_twice_is_answered_once(ros, weights, frame):
+    start(ros, weights)
+    updates = ros.collect(WeightUpdate, 'weight_updates')
+    publisher, student = ros.publisher(KeyFrame, 'key_frames'), Student.load(weights)
+    for number in (1, 1, 2, 1, 2, 3):
+        publisher.publish(key_frame(student, frame, number))
+        wait_for(lambda: any(update.key_frame_number == number for update in updates))
+    assert [update.key_frame_number for update in updates] == [1, 2, 3]
+
+
+def test_a_key_frame_for_another_teacher_is_left_to_it(ros, weights, frame):
+    node = start(ros, weights)
+    updates = ros.collect(WeightUpdate, 'weight_updates')
+    publisher, student = ros.publisher(KeyFrame, 'key_frames'), Student.load(weights)
+    other = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: node.count_publishers('weight_updates') == 2)
+    publisher.publish(key_frame(student, frame, 1, teacher_id=99))
+    own = node._robots[0].server.teacher_id
+    publisher.publish(key_frame(student, frame, 2, teacher_id=own))
+    assert wait_for(lambda: updates)[0].key_frame_number == 2
+    # Where it is alone it answers those of one that was there before, too.
+    ros.probe.destroy_publisher(other)
+    wait_for(lambda: node.count_publishers('weight_updates') == 1)
+    publisher.publish(key_frame(student, frame, 3, teacher_id=99))
+    wait_for(lambda: updates[-1].key_frame_number == 3)
 
 
 def test_a_teacher_that_fails_on_a_frame_goes_on(ros, weights, frame, capfd):
@@ -73,8 +107,10 @@ def test_a_teacher_that_fails_on_a_frame_goes_on(ros, weights, frame, capfd):
     publisher.publish(key_frame(student, frame, 1))
     wait_for(lambda: said.append(capfd.readouterr().err) or 'out of memory' in ''.join(said))
     assert 'Traceback' not in ''.join(said)
+    assert wait_for(lambda: updates)[0].refusal == 'unlabelled'
     publisher.publish(key_frame(student, frame, 2))
-    assert [update.key_frame_number for update in wait_for(lambda: updates)] == [2]
+    wait_for(lambda: len(updates) == 2)
+    assert updates[-1].key_frame_number == 2 and updates[-1].status == Status.DONE
 
 
 def test_a_teacher_that_cannot_be_warmed_up_answers(ros, weights, frame, capfd, monkeypatch):
@@ -101,8 +137,8 @@ def test_the_newest_key_frame_is_answered_and_robots_in_turn(ros, weights, frame
         publishers[name] = ros.publisher(KeyFrame, f'/{name}/key_frames')
 
     def waiting():
-        return {robot.name: robot.waiting[0].key_frame_number for robot in node._robots
-                if robot.waiting}
+        return {robot.name: message.key_frame_number for robot in node._robots
+                for message, _ in robot.waiting.values()}
 
     publishers['one'].publish(key_frame(student, frame, 1))
     assert Held.begun.wait(30)
@@ -137,7 +173,7 @@ def test_parameters_act_on_the_next_key_frame(ros, weights, frame):
     publisher.publish(key_frame(Student.load(weights), frame))
     message = wait_for(lambda: updates)[0]
     assert message.steps == 1 and message.threshold == 0.9
-    assert message.encoding == 'fp16' or message.scope == Scope.NONE
+    assert message.encoding == 'fp16' or message.status == Status.NOTHING_TO_GAIN
     assert not node.set_parameters_atomically([Parameter('threshold', value=1.5)]).successful
 
 
@@ -173,16 +209,16 @@ def test_student_and_teacher_hold_the_same_weights(ros, weights):
 
     play_until(lambda: student.client.counters.updates_applied >= 4)
     play_until(lambda: not student.client.awaiting_update)
-    server = teacher._robots[0].server
+    server = teacher._robots[0].server.session
     assert student.client.weights_version > 0 and not student.client.counters.updates_rejected
     assert (student.client.engine.student.weights_checksum()
-            == server._student.weights_checksum())
+            == server.student.weights_checksum())
 
-    # A teacher that starts anew knows nothing of the robot; a snapshot brings them together.
+    # A teacher that starts anew knows nothing of the robot. They come together.
     ros.stop(teacher)
     applied = student.client.counters.updates_applied
     teacher = start(ros, weights)
     play_until(lambda: student.client.counters.updates_applied >= applied + 2)
     play_until(lambda: not student.client.awaiting_update)
     assert (student.client.engine.student.weights_checksum()
-            == teacher._robots[0].server._student.weights_checksum())
+            == teacher._robots[0].server.session.student.weights_checksum())
