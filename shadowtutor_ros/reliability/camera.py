@@ -1,5 +1,6 @@
 """A camera that can be disturbed, and that listens to the student that it feeds."""
 
+import itertools
 import threading
 import time
 
@@ -24,7 +25,6 @@ class Camera(Observer):
     :param size: (width, height) of the frames in pixels.
 
     :ivar ledger: of the student.
-    :ivar size: may change while it plays.
     :ivar playing: whether it publishes images.
     :ivar expected: whether masks are expected for them.
     :ivar stamp_offset: seconds that its clock is off.
@@ -33,7 +33,7 @@ class Camera(Observer):
     def __init__(self, namespace: str, rate: float, size: tuple[int, int]):
         super().__init__('camera', namespace)
         self.ledger = Ledger()
-        self.size = size
+        self.resize(size)
         self.playing, self.expected = False, True
         self.stamp_offset = 0.0
         self._rate = rate
@@ -56,23 +56,27 @@ class Camera(Observer):
         self._player.join()
         super().__exit__(*exception)
 
+    def resize(self, size: tuple[int, int]) -> None:
+        """Play frames of another size, (width, height) in pixels, from the next one on."""
+        # Painted here, so that no frame is late for it.
+        self._scene = Scene(1, 'day', *size)
+
     def reset_student(self) -> None:
         """Call the student's service ``~/reset``; the call is answered later."""
         self._reset.call_async(Trigger.Request())
 
     def _play(self) -> None:
-        scenes: dict[tuple[int, int], Scene] = {}
-        begin, index = time.monotonic(), 0
-        while not self._closed.wait(max(0.0, begin + index / self._rate - time.monotonic())):
-            index += 1
+        due = time.monotonic()
+        for index in itertools.count():
+            # What is late makes the next ones late: no camera catches up.
+            due = max(due + 1 / self._rate, time.monotonic())
+            if self._closed.wait(due - time.monotonic()):
+                return
             if not self.playing:
                 continue
-            size = self.size
-            if size not in scenes:
-                scenes[size] = Scene(1, 'day', *size)
             now = time.time_ns() + int(self.stamp_offset * 1e9)
             header = Header(stamp=Time(nanoseconds=now).to_msg(), frame_id='camera')
-            message = to_message(scenes[size].render(index).image, 'bgr8', header)
+            message = to_message(self._scene.render(index).image, 'bgr8', header)
             if self.expected:
                 self.ledger.add_image(_stamp(message), time.monotonic())
             self._image.publish(message)

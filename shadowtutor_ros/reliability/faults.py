@@ -1,8 +1,8 @@
 """
 The faults. Each is a generator function: up to its ``yield`` it puts the fault in, after it out.
 
-What it yields is how long the fault lasts: seconds, or what tells that it has happened. A new one
-needs its function alone: :data:`FAULTS` finds it by its decorator.
+What it yields is how long the fault lasts: seconds, or what tells that it has happened; None if it
+is over and has begun a new session of the student. A new one needs its function alone.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ from typing import Callable, Iterator
 from shadowtutor_ros.reliability import relay
 from shadowtutor_ros.reliability.rig import Rig, SIZE, UPDATE_TIMEOUT
 
-#: Seconds, or what tells that the fault has happened.
-Lasting = float | Callable[[], bool]
+Lasting = float | Callable[[], bool] | None
 
 
 @dataclass(frozen=True)
@@ -123,18 +122,18 @@ def _two_students(rig: Rig) -> Iterator[Lasting]:
     rig.stop('student2')
 
 
-@fault('the student is killed (SIGKILL) and started again; masks count from its first one on')
+@fault('the student is killed (SIGKILL) and started again')
 def _student_killed(rig: Rig) -> Iterator[Lasting]:
     with rig.no_student():
         rig.stop('student', signal.SIGKILL)
         rig.start('student')
-    yield 0.0
+    yield None
 
 
 @fault('the student is reset')
 def _student_reset(rig: Rig) -> Iterator[Lasting]:
     rig.camera.reset_student()
-    yield 0.0
+    yield None
 
 
 # --- The camera ----------------------------------------------------------------------------------
@@ -148,9 +147,9 @@ def _camera_stops(rig: Rig) -> Iterator[Lasting]:
 
 @fault('the camera changes the size of its images, twice', goes_on=True)
 def _camera_changes_size(rig: Rig) -> Iterator[Lasting]:
-    rig.camera.size = 480, 270
+    rig.camera.resize((480, 270))
     yield LONG
-    rig.camera.size = SIZE
+    rig.camera.resize(SIZE)
 
 
 @fault('the stamps of the camera jump back by an hour', goes_on=True)

@@ -1,6 +1,6 @@
 """What a student under test did, kept over all its sessions: no ROS here."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,11 +33,12 @@ class Ledger:
     Statuses, images and masks as they come; one thread may write while another reads.
 
     :ivar entries: one a status, in the order of time.
+    :ivar ended: the last of the sessions before this one.
     """
 
     def __init__(self) -> None:
         self.entries = [Entry()]
-        self._ended = Entry()
+        self.ended = Entry()
         self._session_id: int | None = None
         self._images: list[tuple[float, tuple[int, int]]] = []
         self._masks: set[tuple[int, int]] = set()
@@ -56,8 +57,8 @@ class Ledger:
         """
         if status.session_id != self._session_id:
             # Its counters begin anew.
-            self._ended, self._session_id = self.last, status.session_id
-        ended, last = self._ended, self.last
+            self.ended, self._session_id = self.last, status.session_id
+        ended, last = self.ended, self.last
         key_frames = ended.key_frames + status.key_frames_sent
         applied = ended.applied + status.updates_applied
         answered = last.answered
@@ -85,15 +86,15 @@ class Ledger:
         return len(self._masks)
 
     def masks(self, begin: float, end: float) -> tuple[int, int]:
-        """Return how many images there were from ``begin`` to ``end``, and how many have masks."""
+        """Return how many images came from ``begin`` to ``end``, and how many have masks."""
         images = self._images[bisect_left(self._images, (begin,)):
-                              bisect_right(self._images, (end,))]
+                              bisect_left(self._images, (end,))]
         return len(images), sum(stamp in self._masks for _, stamp in images)
 
-    def first_applied(self, since: Entry) -> Entry | None:
-        """Return the first entry since another with an answer applied; None if there is none."""
+    def first_answered(self, since: Entry) -> Entry | None:
+        """Return the entry by which a key frame sent after another entry was answered, or None."""
         return next((entry for entry in self.entries[self._index(since):]
-                     if entry.applied > since.applied), None)
+                     if entry.answered > since.key_frames), None)
 
     def longest_gap(self, since: Entry, until: Entry) -> int:
         """

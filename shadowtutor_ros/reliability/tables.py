@@ -10,11 +10,10 @@ HEAD = ('fault', 'masks kept', 'key frames to recovery', 'kB up', 'kB down', 'lo
 
 
 def row(result: Result) -> list[str]:
-    """Return a result as a row of the table whose head is :data:`HEAD`."""
+    """Return what was measured, as a row of the table below :data:`HEAD` without its first."""
     if result.skipped:
-        return [result.text, *['–'] * (len(HEAD) - 2), f'skipped: {result.skipped}']
+        return [*['–'] * (len(HEAD) - 2), f'skipped: {result.skipped}']
     return [
-        result.text,
         '–' if result.masks_kept is None else f'{result.masks_kept:.0%}',
         '–' if result.key_frames is None else str(result.key_frames),
         f'{result.bytes_up / 1e3:,.0f}', f'{result.bytes_down / 1e3:,.0f}', str(result.lost),
@@ -25,8 +24,7 @@ def as_markdown(results: Iterable[Result]) -> str:
     """Return results as a table in Markdown, what failed in bold."""
     lines = [HEAD, ['---'] * len(HEAD)]
     for result in results:
-        cells = row(result)
-        lines.append([f'**{cells[0]}**' if result.failed else cells[0], *cells[1:]])
+        lines.append([f'**{result.text}**' if result.failed else result.text, *row(result)])
     return ''.join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -12,6 +12,9 @@ from shadowtutor_ros.reliability.rig import Rig
 #: What is asked for: share of the undisturbed masks, and key frames until adaptation is back.
 MASKS_KEPT, KEY_FRAMES = 0.95, 2
 
+#: Bytes of updates that a key frame may cost at most, in the mean over a fault.
+UPDATE_BYTES = 250_000
+
 #: Seconds of undisturbed running at least, and answers in it.
 _UNDISTURBED, _ANSWERS = 3.0, 2
 
@@ -74,22 +77,23 @@ def _try(fault: Fault, rig: Rig, result: Result) -> None:
     with closing(fault.inject(rig)) as steps:
         lasting = next(steps)
         injected = rig.mark()
-        if callable(lasting):
+        if lasting is None:
+            rig.wait(lambda: ledger.ended.time >= disturbed.time, 'a new session')
+        elif callable(lasting):
             rig.wait(lasting, 'the fault to happen')
         else:
             time.sleep(max(0.0, injected.time + lasting - time.monotonic()))
         ended = rig.mark()
         next(steps, None)
-    restored = rig.mark()
+    restored = ledger.ended if lasting is None else rig.mark()
     try:
-        rig.wait(lambda: ledger.first_applied(restored) is not None, 'an answer after the fault')
+        rig.wait(lambda: ledger.first_answered(restored) is not None, 'an answer after the fault')
     except CommandError as error:
         result.wrong.append(str(error))
-    back = ledger.first_applied(restored) or ledger.last
+    back = ledger.first_answered(restored) or ledger.last
     if not result.wrong:
         result.seconds = back.time - restored.time
-        # None, where one sent before was answered late.
-        result.key_frames = max(0, back.answered - restored.key_frames)
+        result.key_frames = back.answered - restored.key_frames
         if fault.goes_on:
             result.key_frames = max(result.key_frames, ledger.longest_gap(injected, ended))
         if result.key_frames > KEY_FRAMES:
@@ -97,6 +101,11 @@ def _try(fault: Fault, rig: Rig, result: Result) -> None:
                                 'are wanted')
     result.bytes_up = back.bytes_up - disturbed.bytes_up
     result.bytes_down = back.bytes_down - disturbed.bytes_down
+    sent = max(1, back.key_frames - disturbed.key_frames)
+    if result.bytes_down > UPDATE_BYTES * sent:
+        result.wrong.append(
+            f'{result.bytes_down / 1e3:,.0f} kB of updates came for {sent} key frames, '
+            f'{UPDATE_BYTES / 1e3:.0f} kB each at most are wanted')
     result.lost = back.lost - disturbed.lost
     result.rejected = dict(back.rejected - disturbed.rejected)
     _count_masks(ledger, undisturbed.time, disturbed.time, back.time, result)
