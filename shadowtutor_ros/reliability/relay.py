@@ -128,7 +128,7 @@ def flip_a_bit(update: WeightUpdate) -> list:
 
 
 def corrupt_image(key_frame: KeyFrame) -> list:
-    """Put noise in the place of a key frame's image, but for the start of its file."""
-    data = key_frame.image.data.tobytes()
-    key_frame.image.data = to_bytes(data[:32] + random.Random(0).randbytes(len(data) - 32))
+    """Put noise in the place of a key frame's image."""
+    size = len(key_frame.image.data)
+    key_frame.image.data = to_bytes(random.Random(0).randbytes(size))
     return [key_frame]

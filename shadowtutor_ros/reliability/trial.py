@@ -95,7 +95,7 @@ def _try(fault: Fault, rig: Rig, result: Result) -> None:
         result.seconds = back.time - restored.time
         result.key_frames = back.answered - restored.key_frames
         if fault.goes_on:
-            result.key_frames = max(result.key_frames, ledger.longest_gap(injected, ended))
+            result.key_frames = max(result.key_frames, ledger.longest_gap(disturbed, ended))
         if result.key_frames > KEY_FRAMES:
             result.wrong.append(f'it took {result.key_frames} key frames, {KEY_FRAMES} at most '
                                 'are wanted')
