@@ -28,8 +28,9 @@ class Result:
     What a fault did.
 
     :ivar name, text: of the fault.
-    :ivar masks_kept: share of images with a mask from the fault until adaptation was back, as a
-        share of that before; None where no images came.
+    :ivar undisturbed: share of images with a mask before the fault.
+    :ivar masks_kept: the same from the fault until adaptation was back, as a share of that;
+        None where no images came.
     :ivar key_frames: key frames until adaptation was back; None if it never was.
     :ivar seconds: from the restoration until then.
     :ivar bytes_up, bytes_down: payload from the fault until then.
@@ -41,6 +42,7 @@ class Result:
 
     name: str
     text: str
+    undisturbed: float | None = None
     masks_kept: float | None = None
     key_frames: int | None = None
     seconds: float | None = None
@@ -123,7 +125,10 @@ def _count_masks(
     if not images or not masks_before:
         result.wrong.append(f'{images} images and, undisturbed, {masks_before} masks')
         return
-    result.masks_kept = min(1.0, masks / images * images_before / masks_before)
+    result.undisturbed = masks_before / images_before
+    result.masks_kept = min(1.0, masks / images / result.undisturbed)
+    if result.undisturbed < MASKS_KEPT:
+        result.wrong.append(f'undisturbed, {masks_before} of {images_before} images had a mask')
     if result.masks_kept < MASKS_KEPT:
         result.wrong.append(f'{masks} of {images} images had a mask, undisturbed {masks_before} '
                             f'of {images_before}: {MASKS_KEPT:.0%} of it are wanted')

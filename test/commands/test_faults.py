@@ -33,7 +33,7 @@ def test_masks_go_on_and_adaptation_comes_back(tried, name):
     print(result)
     assert 1 <= result['key_frames'] <= 2
     # The command asks for more; a busy machine keeps some masks from coming.
-    assert result['masks_kept'] > 0.8
+    assert result['undisturbed'] > 0.8 and result['masks_kept'] > 0.8
     assert not [line for line in result['wrong'] if 'ended' in line or 'traceback' in line]
 
 

@@ -147,6 +147,21 @@ def test_masks_that_are_missing(rig, lost, failed):
     assert result.failed == failed and 0.8 < result.masks_kept < 1
 
 
+def test_a_student_that_misses_images_without_a_fault_fails(rig):
+    step = rig.step
+
+    def every_fifth_is_missed():
+        rig.masks = rig.camera.ledger.mask_count % 4 != 3 or not rig.masks
+        step()
+    rig.step = every_fifth_is_missed
+
+    def inject(rig):
+        yield lasting(rig, 40)
+    result = attempt(rig, inject)
+    assert result.masks_kept > 0.95 and result.undisturbed < 0.9
+    assert len(result.wrong) == 1 and 'undisturbed' in result.wrong[0]
+
+
 def test_updates_that_cost_too_much_fail(rig):
     def inject(rig):
         rig.update_bytes = 2_000_000
@@ -199,7 +214,7 @@ def test_faults_of_one_wiring_follow_one_another():
 
 def test_tables():
     results = [
-        Result('a', 'fault a', 0.996, 1, 0.5, 12_345, 1_234_567, 2, {'session': 3, 'checksum': 1}),
+        Result('a', 'fault a', 1.0, 0.996, 1, 0.5, 12_345, 1_234_567, 2, {'session': 3, 'checksum': 1}),
         Result('b', 'fault b', wrong=['it ended']), Result('c', 'fault c', skipped='needs root')]
     lines = as_markdown(results).splitlines()
     assert lines[2] == '| fault a | 100% | 1 | 12 | 1,235 | 2 | 1 checksum, 3 session |'
