@@ -214,7 +214,8 @@ def test_faults_of_one_wiring_follow_one_another():
 
 def test_tables():
     results = [
-        Result('a', 'fault a', 1.0, 0.996, 1, 0.5, 12_345, 1_234_567, 2, {'session': 3, 'checksum': 1}),
+        Result('a', 'fault a', 1.0, 0.996, 1, 0.5, 12_345, 1_234_567, 2,
+               {'session': 3, 'checksum': 1}),
         Result('b', 'fault b', wrong=['it ended']), Result('c', 'fault c', skipped='needs root')]
     lines = as_markdown(results).splitlines()
     assert lines[2] == '| fault a | 100% | 1 | 12 | 1,235 | 2 | 1 checksum, 3 session |'
