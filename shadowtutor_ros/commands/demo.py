@@ -249,16 +249,32 @@ class Nodes:
                 process.kill()
                 process.wait()
 
-    def start(self, name: str, command: tuple[str, ...] = ()) -> None:
-        """Start a node, by a command where one is given."""
+    def start(
+            self, name: str, command: tuple[str, ...] = (), arguments: tuple[str, ...] = (),
+            kind: str = '') -> None:
+        """
+        Start a node, by a command where one is given; one that has ended may start again.
+
+        :param arguments: further ones for ROS, such as ``-r a:=b``.
+        :param kind: the node that it is, where ``name`` does not say.
+        """
         path = self._folder / f'{name}.yaml'
         # JSON is YAML, with every string quoted.
         path.write_text(json.dumps({'/**': {'ros__parameters': self._parameters[name]}}))
-        with self._log(name).open('w') as log:
+        with self.log(name).open('a' if name in self._processes else 'w') as log:
             self._processes[name] = subprocess.Popen(
-                [*command, sys.executable, '-m', f'shadowtutor_ros.nodes.{name}_node',
-                 '--ros-args', '-r', f'__ns:={self._namespace}', '--params-file', str(path)],
+                [*command, sys.executable, '-m', f'shadowtutor_ros.nodes.{kind or name}_node',
+                 '--ros-args', '-r', f'__ns:={self._namespace}', '--params-file', str(path),
+                 *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a node's process."""
+        self._processes[name].send_signal(number)
+
+    def wait(self, name: str, timeout: float) -> None:
+        """Wait until a node's process has ended."""
+        self._processes[name].wait(timeout)
 
     def running(self, name: str) -> bool:
         """Tell whether a node's process runs."""
@@ -272,12 +288,13 @@ class Nodes:
         """Raise CommandError with a node's last words if it has failed."""
         for name in names:
             if self._processes[name].poll():
-                lines = self._log(name).read_text(errors='replace').strip().splitlines()
+                lines = self.log(name).read_text(errors='replace').strip().splitlines()
                 raise CommandError(
                     f"the {name} node has failed: {lines[-1] if lines else 'it said nothing'} "
-                    f'(all it said is in {self._log(name)})')
+                    f'(all it said is in {self.log(name)})')
 
-    def _log(self, name: str) -> Path:
+    def log(self, name: str) -> Path:
+        """Return the file with all that a node says."""
         return self.logs / f'{name}.log'
 
 

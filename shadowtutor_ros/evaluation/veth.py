@@ -68,6 +68,10 @@ class VethLink:
             _call('tc', '-n', namespace, 'qdisc', 'replace', 'dev', _DEVICE, 'root', 'tbf',
                   'rate', f'{bandwidth:.0f}bit', 'burst', str(BURST), 'limit', str(_QUEUE))
 
+    def connect(self, connected: bool) -> None:
+        """Plug the workstation's end in, or out."""
+        _call('ip', '-n', self.workstation, 'link', 'set', _DEVICE, 'up' if connected else 'down')
+
     def bytes_sent(self) -> tuple[int, int]:
         """Return the bytes that have crossed the link: from the robot, from the workstation."""
         statistics = json.loads(_call(

@@ -1,0 +1,1 @@
+"""Faults put into the running system, and what it makes of them."""
