@@ -28,3 +28,10 @@ def first_student(shared):
 def one_thread():
     """Compute on one core: with threads that wait for each other a busy machine is slow."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=['cpu', pytest.param('cuda', marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason='there is no CUDA device'))])
+def device(request):
+    """Return a device of PyTorch: what asks for it is tested on each that is there."""
+    return request.param

@@ -135,8 +135,10 @@ class InferenceEngine:
         rows -= self._pixel_mean.repeat(width)
         # A permuted H×W×3 image is a channels_last batch of one.
         x = rows.view(1, height, width, 3).permute(0, 3, 1, 2)
-        # Search for the fastest kernels, as sizes stay. TensorFloat-32, the default, rounds more.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        # TensorFloat-32, the default, rounds more. No search for the fastest kernels: it takes a
+        # second at the first frame of a size, and is a setting of the whole process: a thread that
+        # trains would search too, and so break off the recording of a graph.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             features = self._network.encode(self._network.stem(x).to(self._dtype))
             logits = self._network.half_size_logits(features, (height, width), self._tail)
         return label_map(logits[0], (height, width)), features.enc3
@@ -248,7 +250,8 @@ class _Graph:
         # Copies between pinned memory and the device need not wait for each other.
         self._frame = torch.empty_like(pixels, pin_memory=True)
         self._mask = torch.empty(pixels.shape[:2], dtype=torch.uint8, pin_memory=True)
-        with torch.cuda.device(device):
+        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream()):
+            # Where recording fails torch.cuda.graph stays on its stream; here ours is set again.
             # What libraries set up at their first call cannot be recorded.
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())

@@ -195,7 +195,10 @@ class Student(nn.Module):
         """
         dec3 = self._decode(features)
         half = (size[0] + 1) // 2, (size[1] + 1) // 2
-        if half == (SCALE * dec3.shape[2], SCALE * dec3.shape[3]):
+        # Merging anew for every training step spares a CPU arithmetic; a GPU it costs twice the
+        # time of the step, in small kernels.
+        mergeable = half == (SCALE * dec3.shape[2], SCALE * dec3.shape[3])
+        if mergeable and (tail is not None or dec3.device.type == 'cpu'):
             return apply_tail(tail or self.merged_tail(), dec3)
         # Rounding up somewhere makes the enlargement another than by four.
         return self.out_conv3(self.out_conv2(self.out_conv1(_resize(dec3, half))))

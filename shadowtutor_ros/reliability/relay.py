@@ -55,14 +55,16 @@ class Lane:
 
     def __call__(self, message: Any) -> None:
         """Take a message and pass on what the rule makes of it."""
-        if not self._remaining or not self._wanted(message):
+        rule = self._rule  # which another thread may take back meanwhile
+        if rule is None or not self._remaining or not self._wanted(message):
             self._publish(message)
             return
-        for index, passed in enumerate(self._rule(message)):
+        for index, passed in enumerate(rule(message)):
             if index:
                 time.sleep(_APART)
             self._publish(passed)
-        self._remaining -= 1
+        if self._rule is rule:
+            self._remaining -= 1
 
 
 class Relay(Observer):

@@ -25,15 +25,16 @@ def settings():
 @pytest.fixture
 def make_server(student, teacher, settings):
     """Return a function that makes a server whose clock ticks once a second it is read."""
-    return lambda student=student: Server(student, teacher, settings, itertools.count().__next__)
+    return lambda student=student, device='cpu': Server(
+        student, teacher, settings, itertools.count().__next__, device)
 
 
 class Robot:
     """A client of which every frame is a key frame, and its link to a server."""
 
-    def __init__(self, student, student_id=1):
+    def __init__(self, student, student_id=1, device='cpu'):
         self._key_frames = []
-        self.engine = InferenceEngine(student)
+        self.engine = InferenceEngine(student, device=device)
         self.client = Client(
             self.engine, self._key_frames.append,
             ClientSettings(1, 1, update_timeout=50.0, drift=0.0, still=0.0),
@@ -250,9 +251,9 @@ def test_what_cannot_be_answered_in_time_is_refused(make_server, student, pictur
 @pytest.mark.parametrize('encoding', ENCODINGS)
 @pytest.mark.parametrize('scope', ['partial', 'full', 'dec1,out_conv3'])
 def test_client_and_server_stay_together(make_server, student, pictures, settings, scope,
-                                         encoding):
+                                         encoding, device):
     settings.scope, settings.encoding = scope, encoding
-    server, robot = make_server(), Robot(student)
+    server, robot = make_server(device=device), Robot(student, device=device)
     # play() compares the checksums after each answer; and a server that found another robot's
     # weights than its own would send everything, though nothing was trained.
     updates = robot.play(server, pictures + pictures[:4])

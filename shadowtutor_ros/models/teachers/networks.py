@@ -43,11 +43,12 @@ def load_network(
     network = models.get_model(name, weights=None, weights_backbone=None, **options)
     _assign(network, state, name, path)
     if name == 'maskrcnn_resnet50_fpn':
-        # Its weights were trained with this; torchvision does the same in its own loading
-        # (overwrite_eps in torchvision/models/detection/mask_rcnn.py).
+        # Its weights were trained with 0; torchvision does the same in its own loading
+        # (overwrite_eps in torchvision/models/detection/mask_rcnn.py). PyTorch 2.11 refuses 0,
+        # and this changes no variance above 1e-30.
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.eps = 0.0
+                module.eps = torch.finfo(torch.float32).tiny
     try:
         return network.eval().requires_grad_(False).to(device), description
     except (AssertionError, RuntimeError) as error:
