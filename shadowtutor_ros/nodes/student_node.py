@@ -1,5 +1,10 @@
 """The student node: segments every camera frame on the robot, tutored by a teacher node."""
 
+if __name__ == '__main__':
+    # Before the imports below, which take seconds.
+    from shadowtutor_ros.nodes.start import student_node
+    raise SystemExit(student_node())
+
 from collections import deque
 from dataclasses import asdict, fields
 import math
@@ -17,7 +22,7 @@ from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
 from shadowtutor_ros.labels import colorize, overlay
-from shadowtutor_ros.models.inference import choose_device, InferenceEngine, use_threads
+from shadowtutor_ros.models.inference import choose_device, cuda_is_lost, InferenceEngine, use_threads
 from shadowtutor_ros.models.student import MIN_SIDE, Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import TutorStatus
@@ -28,7 +33,7 @@ from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
-from shadowtutor_ros.nodes.running import qos, run, seconds, steady_clock
+from shadowtutor_ros.nodes.running import fail, join, qos, run, seconds, steady_clock
 from shadowtutor_ros.wire.key_frame import KeyFrame, LIFESPAN
 from shadowtutor_ros.wire.weight_update import UpdateRejected
 
@@ -47,6 +52,7 @@ class StudentNode(Node):
     def __init__(self, **kwargs):
         super().__init__('student', **kwargs)
         # First what destroy_node needs, should anything below fail.
+        self.exit_status = 0
         self._frames: Mailbox[tuple[Image | CompressedImage, float]] = Mailbox()
         self._updates: deque[tuple[WeightUpdateMessage, float]] = deque(maxlen=8)
         self._update_came = threading.Condition()
@@ -119,8 +125,7 @@ class StudentNode(Node):
             mailbox.close()
         with self._update_came:
             self._update_came.notify_all()
-        for thread in self._threads:
-            thread.join()
+        join(self._threads)
         super().destroy_node()
 
     # --- callbacks: they hand over and return ----------------------------------------------------
@@ -257,6 +262,8 @@ class StudentNode(Node):
             except Exception as error:  # a frame that fails must not end the masks
                 if not self.context.ok():
                     return
+                if cuda_is_lost(error):
+                    return fail(self, f'{type(error).__name__}: {error}')
                 self.get_logger().error(
                     f'a frame could not be processed: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
@@ -372,7 +379,3 @@ def _drain_median(samples: deque) -> float:
 def main(args: list[str] | None = None) -> int:
     """Run the student node."""
     return run(StudentNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -1,5 +1,10 @@
 """The teacher node: labels key frames on the workstation and trains the robots' students."""
 
+if __name__ == '__main__':
+    # Before the imports below, which take seconds.
+    from shadowtutor_ros.nodes.start import teacher_node
+    raise SystemExit(teacher_node())
+
 import threading
 import time
 
@@ -8,14 +13,14 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
-from shadowtutor_ros.models.inference import choose_device, use_threads
+from shadowtutor_ros.models.inference import choose_device, cuda_is_lost, use_threads
 from shadowtutor_ros.models.student import blocks_of, Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.messages import key_frame_from_message, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, Parameters, TEACHER
-from shadowtutor_ros.nodes.running import qos, run
+from shadowtutor_ros.nodes.running import fail, join, qos, run
 
 
 class Robot:
@@ -49,6 +54,7 @@ class TeacherNode(Node):
     def __init__(self, **kwargs):
         super().__init__('teacher', **kwargs)
         # First what destroy_node needs, should anything below fail.
+        self.exit_status = 0
         self._robots: list[Robot] = []
         self._work = threading.Condition()
         self._closed = False
@@ -95,7 +101,7 @@ class TeacherNode(Node):
             self._closed = True
             self._work.notify()
         if self._thread is not None:
-            self._thread.join()
+            join([self._thread])
         super().destroy_node()
 
     def _apply(self, values: dict) -> None:
@@ -131,6 +137,8 @@ class TeacherNode(Node):
             # Here, so that robots find the teacher meanwhile.
             self._robots[0].server.warm_up(360, 640)
         except Exception as error:  # out of memory, say; key frames may do better
+            if cuda_is_lost(error):
+                return fail(self, f'{type(error).__name__}: {error}')
             self.get_logger().error(
                 f'the teacher could not be warmed up: {type(error).__name__}: {error}')
         while (item := self._next()) is not None:
@@ -142,6 +150,8 @@ class TeacherNode(Node):
                 self.get_logger().error(
                     f'a key frame was not answered: {error}', throttle_duration_sec=5.0)
             except Exception as error:  # out of memory, say; the next key frame may do better
+                if cuda_is_lost(error):
+                    return fail(self, f'{type(error).__name__}: {error}')
                 self.get_logger().error(
                     f'a key frame could not be answered: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
@@ -170,7 +180,3 @@ def _fault(values: dict) -> str | None:
 def main(args: list[str] | None = None) -> int:
     """Run the teacher node."""
     return run(TeacherNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())
