@@ -254,7 +254,7 @@ class Nodes:
                 process.wait()
                 killed.append(name)
         if killed:
-            text = (f"killed, since they had not ended {END_TIMEOUT:.0f} s after being told to: "
+            text = (f'killed, since it had not ended {END_TIMEOUT:.0f} s after it was told to: '
                     f"{', '.join(killed)}; see {self.logs}/*.log")
             if exception[0] is None:
                 raise CommandError(text)

@@ -161,7 +161,7 @@ class _End:
         return self._told or self.initialized and not rclpy.ok()
 
     def begin(self) -> None:
-        """The end has begun, whatever has asked for it."""
+        """Begin the end, whatever has asked for it."""
         self.making, self._told = False, True
 
     def __enter__(self) -> '_End':
@@ -213,7 +213,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None) -> int:
     """
     Run a node until it is told to stop, or has an ``exit_status`` other than 0.
 
-    Once it is told to, the process ends within :data:`END_TIMEOUT`, whatever its threads are doing.
+    Once it is told to, the process ends within :data:`END_TIMEOUT`, whatever its threads do.
 
     :param make_node: makes the node; a ValueError or OSError says in one line why it cannot.
     :param args: of the command line.

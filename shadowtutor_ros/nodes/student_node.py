@@ -15,25 +15,27 @@ import time
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
 from shadowtutor_ros.labels import colorize, overlay
-from shadowtutor_ros.models.inference import choose_device, cuda_is_lost, InferenceEngine, use_threads
+from shadowtutor_ros.models.inference import (
+    choose_device, cuda_is_lost, InferenceEngine, use_threads)
 from shadowtutor_ros.models.student import MIN_SIDE, Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.costs import CostMeter
 from shadowtutor_ros.nodes.diagnostics import to_diagnostics
+from shadowtutor_ros.nodes.image_subscription import ImageSubscription
 from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
 from shadowtutor_ros.nodes.running import fail, join, qos, run, seconds, steady_clock
+from shadowtutor_ros.nodes.teacher_watch import POLL_PERIOD, TeacherWatch
 from shadowtutor_ros.wire.key_frame import KeyFrame, LIFESPAN
 from shadowtutor_ros.wire.weight_update import UpdateRejected
 
@@ -88,13 +90,14 @@ class StudentNode(Node):
             KeyFrameMessage, 'key_frames', **qos(lifespan=seconds(LIFESPAN)))
         self._weight_updates = self.create_subscription(
             WeightUpdateMessage, 'weight_updates', self._on_update, **qos())
-        compressed = self.parameters['image_transport'] == 'compressed'
-        self._images = self.create_subscription(
-            CompressedImage if compressed else Image,
-            'image/compressed' if compressed else 'image', self._on_image,
-            **qos(ReliabilityPolicy.BEST_EFFORT))
+        self._images = ImageSubscription(
+            self, self.parameters['image_transport'] == 'compressed', self._on_image)
         self.create_timer(
             self.parameters['status_period'], self._publish_status, clock=steady_clock())
+        self._teachers = TeacherWatch(
+            self, self._key_frame.topic_name, self._weight_updates.topic_name, time.monotonic())
+        self.create_timer(
+            POLL_PERIOD, lambda: self._teachers.poll(time.monotonic()), clock=steady_clock())
         self.create_service(Trigger, '~/reset', self._on_reset)
 
         self._threads = [
@@ -103,7 +106,7 @@ class StudentNode(Node):
         for thread in self._threads:
             thread.start()
         self.get_logger().info(
-            f'session {self.client.session_id}: segmenting {self._images.topic_name} '
+            f'session {self.client.session_id}: segmenting {self._images.topic} '
             f'on {self._device}')
 
     def _begin_session(self) -> None:
@@ -159,14 +162,8 @@ class StudentNode(Node):
         now = time.monotonic()
         silent = now - self._last_image
         if silent >= SILENCE:
-            self._say_what_is_missing(silent)
+            self._images.say_what_is_missing(silent)
         client, counters = self.client, self.client.counters
-        if counters.frames and not client.connected:
-            self.get_logger().warning(
-                f'no teacher answers {self._key_frame.topic_name}, so the student is not trained: '
-                "start the teacher; its parameter robots must name this node's namespace, "
-                f"'{self.get_namespace()}', and both need the same ROS_DOMAIN_ID",
-                throttle_duration_sec=30.0)
         status = TutorStatus(header=Header(stamp=self.get_clock().now().to_msg()))
         status.state = self._state(now, silent)
         status.session_id = client.session_id
@@ -213,36 +210,6 @@ class StudentNode(Node):
         if not client.connected or not client.counters.updates_applied:
             return TutorStatus.STATE_WAITING_FOR_TEACHER
         return TutorStatus.STATE_UPDATE_OVERDUE if client.overdue else TutorStatus.STATE_TUTORED
-
-    def _say_what_is_missing(self, silent: float) -> None:
-        topic, wanted = self._images.topic_name, self._images.qos_profile.reliability
-        compressed = self.parameters['image_transport'] == 'compressed'
-        kind = 'CompressedImage' if compressed else 'Image'
-        offers = self.get_publishers_info_by_topic(topic)
-        fitting = [offer for offer in offers if offer.topic_type == f'sensor_msgs/msg/{kind}']
-        reliable = any(
-            offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in fitting)
-        override = f'-p qos_overrides.{topic}.subscription.reliability'
-        if not offers:
-            name = 'image/compressed' if compressed else 'image'
-            hint = ('nobody publishes there: start the camera, or name its topic: image_topic:='
-                    f'/its/topic with ros2 launch, --ros-args -r {name}:=/its/topic with ros2 run')
-        elif not fitting:
-            hint = "the type differs: set image_transport to 'raw' or 'compressed'"
-        elif reliable and wanted != ReliabilityPolicy.RELIABLE:
-            hint = ('large images may be lost at best effort: try image_reliability:=reliable '
-                    f'with ros2 launch, {override}:=reliable with ros2 run')
-        elif wanted == ReliabilityPolicy.RELIABLE and not reliable:
-            hint = ('it is offered at best effort alone: try image_reliability:=best_effort with '
-                    f'ros2 launch, {override}:=best_effort with ros2 run')
-        else:
-            hint = 'has the camera stopped?'
-        who = ', '.join(
-            f'{offer.node_namespace.rstrip("/")}/{offer.node_name} ({offer.topic_type}, '
-            f'{_words(offer.qos_profile.reliability)})' for offer in offers)
-        self.get_logger().warning(
-            f'no image for {silent:.0f} s on {topic} (wanted: {_words(wanted)}, {kind}); '
-            + (f'published there by {who}; ' if who else '') + hint, throttle_duration_sec=10.0)
 
     # --- the inference thread --------------------------------------------------------------------
 
@@ -307,10 +274,7 @@ class StudentNode(Node):
         frame = to_bgr(message)
         self._apply_updates()
         self._header = message.header
-        # A recorder of key frames is no teacher; who publishes updates is.
-        self.client.connected = bool(
-            self._key_frame.get_subscription_count()
-            and self.count_publishers(self._weight_updates.topic_name))
+        self.client.connected = self._teachers.present
         begin = time.monotonic()
         mask = self.client.on_frame(frame, begin)
         end = time.monotonic()
@@ -363,10 +327,6 @@ def _fault(values: dict) -> str | None:
         if 0 < values[name] < MIN_SIDE:
             return f'{name} is {values[name]}: expected 0, or {MIN_SIDE} at least'
     return None
-
-
-def _words(reliability: ReliabilityPolicy) -> str:
-    return reliability.name.lower().replace('_', ' ')
 
 
 def _drain_median(samples: deque) -> float:

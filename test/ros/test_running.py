@@ -121,7 +121,7 @@ def test_the_profile_is_installed_with_the_package():
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_node_starts_ends_it_without_a_traceback(weights, number, delay):
     # What comes before the first words here is Python itself.
-    code = ("import os, signal; from shadowtutor_ros.nodes import start; os.write(1, b'begun\\n'); "
+    code = ("import os; from shadowtutor_ros.nodes import start; os.write(1, b'begun\\n'); "
             'raise SystemExit(start.student_node())')
     with Process(98, '-c', code, '--ros-args', '-p', f'weights:={weights}') as process:
         process.wait_for('begun')
