@@ -94,9 +94,8 @@ def _missing(gaps: list[float]) -> tuple[int, int]:
     if steady < 0.9 * len(countable):
         return 0, 0
     runs = [(count, len(list(run))) for count, run in groupby(counts)]
-    count, length = runs[-1]
-    again = min(length, _SLOWER) if count > 1 and length < len(gaps) else 0
-    if again and length < _SLOWER:
+    again = min(runs[-1][1], _SLOWER)
+    if again < _SLOWER:
         runs.pop()
     return sum(
         length * max(0, count - 1) for count, length in runs if length < _SLOWER), again

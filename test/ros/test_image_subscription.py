@@ -47,7 +47,8 @@ def test_lost_images_are_counted_by_their_stamps(rate, share):
     came = some(stamps, share)
     lost = len(stamps) - len(came)
     # What the last, unfinished block has lost is not counted yet.
-    assert 0.8 * lost <= feed(came).lost <= 1.05 * lost
+    least = 0.85 if share > 0.5 else 0.6
+    assert least * lost <= feed(came).lost <= 1.05 * lost
 
 
 def test_37_of_60_images_are_noticed():
@@ -186,13 +187,11 @@ def test_a_student_that_does_not_look_holds_no_camera_up(ros, subscribe):
 
 @pytest.mark.parametrize('wanted, offered, hint', [
     ('best_effort', RELIABLE, 'subscription.reliability:=automatic'),
-    ('reliable', BEST_EFFORT, None), ('automatic', RELIABLE, 'the camera skips them'),
+    ('automatic', RELIABLE, 'the camera skips them'),
     ('automatic', BEST_EFFORT, 'offer reliable delivery')])
 def test_lost_images_are_said_with_a_remedy(ros, subscribe, capfd, wanted, offered, hint):
     subscription, images = subscribe(**{PARAMETER: wanted})
     publisher = ros.probe.create_publisher(Image, 'image', **qos(offered))
-    if hint is None:  # nothing comes at all
-        return
     wanted = offered if wanted == 'automatic' else ReliabilityPolicy[wanted.upper()]
     wait_for(asks_for(subscription, wanted) if wanted == BEST_EFFORT else lambda: (
         publisher.publish(image()) or time.sleep(0.05) or asks_for(subscription, wanted)()))
