@@ -34,7 +34,7 @@ def generate_launch_description():
             'image_reliability', default_value='',
             description="'automatic': reliable where all publishers of the images offer it, else "
             "best effort; 'reliable' or 'best_effort' asks for that alone; empty: as in "
-            "params_file, else automatic."),
+            'params_file, else automatic.'),
         DeclareLaunchArgument(
             'threads', default_value='',
             description='Threads that PyTorch computes with on the CPU, fewer where nodes share a '
