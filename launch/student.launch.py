@@ -32,8 +32,9 @@ def generate_launch_description():
             description="'raw' or 'compressed'; empty: as in params_file."),
         DeclareLaunchArgument(
             'image_reliability', default_value='',
-            description="'reliable', where large images get lost and their publisher offers it, "
-            "or 'best_effort'; empty: as in params_file, else best_effort."),
+            description="'automatic': reliable where all publishers of the images offer it, else "
+            "best effort; 'reliable' or 'best_effort' asks for that alone; empty: as in "
+            'params_file, else automatic.'),
         DeclareLaunchArgument(
             'threads', default_value='',
             description='Threads that PyTorch computes with on the CPU, fewer where nodes share a '

@@ -40,6 +40,9 @@ UPDATE_TIMEOUT = 25.0
 #: Seconds without a new mask after which something must be wrong.
 PATIENCE = 120.0
 
+#: Seconds in which a node must have ended after it was told to.
+END_TIMEOUT = 10.0
+
 #: A teacher that takes longer than this for a frame, in seconds, is asked for a sample only.
 QUICK_TEACHER = 0.4
 
@@ -221,7 +224,7 @@ def keep_local() -> None:
 
 class Nodes:
     """
-    Nodes as processes of their own, ended together.
+    Nodes as processes of their own, ended together; one that has to be killed is an error.
 
     :param namespace: of them all.
     :param parameters: by node.
@@ -242,12 +245,20 @@ class Nodes:
     def __exit__(self, *exception) -> None:
         for process in self._processes.values():
             process.terminate()
-        for process in self._processes.values():
+        killed = []
+        for name, process in self._processes.items():
             try:
-                process.wait(10)
+                process.wait(END_TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+                killed.append(name)
+        if killed:
+            text = (f'killed, since it had not ended {END_TIMEOUT:.0f} s after it was told to: '
+                    f"{', '.join(killed)}; see {self.logs}/*.log")
+            if exception[0] is None:
+                raise CommandError(text)
+            print(f'shadowtutor: {text}', file=sys.stderr)
 
     def start(
             self, name: str, command: tuple[str, ...] = (), arguments: tuple[str, ...] = (),

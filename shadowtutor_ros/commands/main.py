@@ -46,7 +46,11 @@ def main(args: list[str] | None = None) -> int:
     :param args: of the command line; None takes the process's own.
     :returns: the exit status.
     """
-    parsed = make_parser().parse_args(args)
+    # What takes seconds to import would end in a traceback at Ctrl-C; so the system ends it.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parser = make_parser()
+    signal.signal(signal.SIGINT, interrupt)
+    parsed = parser.parse_args(args)
     signal.signal(signal.SIGTERM, end)
     try:
         return parsed.run(parsed)

@@ -190,6 +190,22 @@ def choose_device(name: str) -> str:
     return name
 
 
+def cuda_is_lost(error: Exception) -> bool:
+    """
+    Tell whether an error has left CUDA unusable: every call of this process fails from then on.
+
+    So it is after an illegal address or a failed assertion on the device. Want of memory and a
+    wrong argument pass.
+    """
+    if not any(words in str(error) for words in ('CUDA error', 'CUDA failure', 'cuDNN error')):
+        return False
+    try:
+        torch.cuda.synchronize()
+    except Exception:
+        return True
+    return False
+
+
 def use_threads(count: int) -> None:
     """Let PyTorch compute with so many threads in this process; 0 for its own choice."""
     if count:

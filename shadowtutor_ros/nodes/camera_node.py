@@ -1,5 +1,10 @@
 """The camera node: plays a video, a folder of images, a camera or the built-in scene."""
 
+if __name__ == '__main__':
+    # Before the imports below, which take seconds.
+    from shadowtutor_ros.nodes.start import camera_node
+    raise SystemExit(camera_node())
+
 import threading
 import time
 
@@ -13,7 +18,7 @@ from std_msgs.msg import Header
 from shadowtutor_ros.evaluation.videos import open_source, SourceError
 from shadowtutor_ros.nodes.images import to_bytes, to_message
 from shadowtutor_ros.nodes.parameters import CAMERA, Parameters
-from shadowtutor_ros.nodes.running import Finished, qos, run, steady_clock
+from shadowtutor_ros.nodes.running import Finished, join, qos, run, steady_clock
 
 #: Seconds that lock-step waits for a mask before it publishes the frame again: longer than a
 #: student waits for an update with the default update_timeout.
@@ -57,7 +62,7 @@ class CameraNode(Node):
         with self._mask_came:
             self._mask_came.notify()
         if self._thread is not None:
-            self._thread.join()
+            join([self._thread])
         super().destroy_node()
 
     def _end_when_played(self) -> None:
@@ -139,7 +144,3 @@ class CameraNode(Node):
 def main(args: list[str] | None = None) -> int:
     """Run the camera node."""
     return run(CameraNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

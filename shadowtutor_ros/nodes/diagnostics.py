@@ -15,9 +15,9 @@ _STATES = {
 
 _VALUES = (
     'mask_rate', 'latency_seconds', 'stride', 'metric_before', 'metric_after', 'weights_version',
-    'images_dropped', 'updates_applied', 'updates_declined', 'updates_lost', 'updates_rejected',
-    'key_frames_refused', 'round_trip_seconds',
-    'bytes_up', 'bytes_down', 't_si', 't_sd', 't_ti', 't_net', 'key_frame_bytes', 'update_bytes',
+    'images_dropped', 'images_lost', 'updates_applied', 'updates_declined', 'updates_lost',
+    'updates_rejected', 'key_frames_refused', 'round_trip_seconds', 'bytes_up', 'bytes_down',
+    't_si', 't_sd', 't_ti', 't_net', 'key_frame_bytes', 'update_bytes',
     'throughput_lower', 'throughput_upper', 'traffic_lower', 'traffic_upper')
 
 

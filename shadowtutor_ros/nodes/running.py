@@ -6,7 +6,9 @@ import shutil
 import signal
 import sys
 import threading
-from typing import Any, Callable
+import time
+from types import FrameType
+from typing import Any, Callable, Iterable
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -18,6 +20,12 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 #: Bytes of shared memory to be free at least: each process takes 32 MiB of it.
 _SHARED_MEMORY = 2 ** 28
+
+#: Seconds that a node waits for its own threads when it ends.
+JOIN_TIMEOUT = 1.0
+
+#: Seconds that a process has from being told to end to its end.
+END_TIMEOUT = 2.0
 
 
 class Finished(Exception):
@@ -105,41 +113,139 @@ def large_shared_memory() -> None:
         pass
 
 
+def join(threads: Iterable[threading.Thread]) -> None:
+    """
+    Wait for threads that were told to end, together no longer than :data:`JOIN_TIMEOUT`.
+
+    One that goes on, in a call of a teacher's network say, ends with the process.
+    """
+    end = time.monotonic() + JOIN_TIMEOUT
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+
+
+def fail(node: Node, reason: str) -> None:
+    """
+    Let :func:`run` end a node's process with exit status 1; may be called by any thread.
+
+    :param reason: what has happened, for the log.
+    """
+    node.get_logger().fatal(f'{reason}; the node ends, and use_respawn:=true starts it again')
+    node.exit_status = 1
+
+
+class _End:
+    """
+    The end of a node's process: what asks for it, and the time that it may take.
+
+    While a node is made a signal raises KeyboardInterrupt, since nobody looks for it then; later
+    it is only noted. rclpy's own handlers, which shut the context down, call these.
+
+    :ivar making: whether a node is being made.
+    :ivar initialized: whether rclpy is.
+    :ivar status: the exit status.
+    """
+
+    def __init__(self) -> None:
+        self.making = self.initialized = False
+        self.status = 0
+        self._told = False
+        self._done = threading.Event()
+        self._before = set(threading.enumerate())
+        self._watch = threading.Thread(target=self._bound, name='end', daemon=True)
+
+    @property
+    def told(self) -> bool:
+        """Whether the process is to end."""
+        # While the main thread is in a long call, rclpy alone notes a signal.
+        return self._told or self.initialized and not rclpy.ok()
+
+    def begin(self) -> None:
+        """Begin the end, whatever has asked for it."""
+        self.making, self._told = False, True
+
+    def __enter__(self) -> '_End':
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+        sys.unraisablehook = _unraisable
+        self._watch.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        # Ctrl-C reaches a launched node twice, from the terminal and from ros2 launch; the second
+        # must not break off the interpreter's end.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        self._done.set()
+        self._watch.join()
+        if set(threading.enumerate()) - self._before:
+            # The interpreter would wait for such threads, or end below them.
+            if self.initialized:
+                rclpy.get_default_context().destroy()
+            self._end_now()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        making = self.making
+        self.begin()
+        if making:
+            raise KeyboardInterrupt
+
+    def _bound(self) -> None:
+        while not self._done.wait(0.1):
+            if self.told:
+                if not self._done.wait(END_TIMEOUT):
+                    self._end_now()
+                return
+
+    def _end_now(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.status)
+
+
+def _unraisable(unraisable) -> None:
+    """Keep quiet about a Ctrl-C that fell into a finaliser, as imports have many."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
+
+
 def run(make_node: Callable[[], Node], args: list[str] | None) -> int:
     """
-    Run a node until it is told to stop.
+    Run a node until it is told to stop, or has an ``exit_status`` other than 0.
+
+    Once it is told to, the process ends within :data:`END_TIMEOUT`, whatever its threads do.
 
     :param make_node: makes the node; a ValueError or OSError says in one line why it cannot.
     :param args: of the command line.
     :returns: the exit status.
     """
-    node, initialized = None, False
+    node = None
     large_shared_memory()
-    try:
-        rclpy.init(args=args)
-        initialized = True
-        node = make_node()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        # Not rclpy.spin(), which misses a signal now and then where nothing else wakes it.
-        while rclpy.ok():
-            executor.spin_once(timeout_sec=1.0)
-    except (KeyboardInterrupt, ExternalShutdownException, Finished):
-        pass
-    except (ValueError, OSError, RuntimeError) as error:
-        # rclpy's own errors are RuntimeErrors; a Ctrl-C while the node is made looks like one.
-        interrupted = initialized and not rclpy.ok()
-        if node is not None and not interrupted:
-            raise
-        if not interrupted:
-            print(f'{Path(sys.argv[0]).name}: {str(error).strip()}', file=sys.stderr)
-            return 1
-    finally:
-        # Ctrl-C reaches a launched node twice, from the terminal and from ros2 launch; the second
-        # must not break off the end.
-        signal.signal(signal.SIGINT, lambda number, frame: None)
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return getattr(node, 'exit_status', 0)
+    with _End() as end:
+        try:
+            end.making = True
+            rclpy.init(args=args)
+            end.initialized = True
+            node = make_node()
+            end.making = False
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            # Not rclpy.spin(), which misses a signal now and then where nothing else wakes it.
+            while not end.told and not getattr(node, 'exit_status', 0):
+                executor.spin_once(timeout_sec=1.0)
+        except (KeyboardInterrupt, ExternalShutdownException, Finished):
+            pass
+        except Exception as error:
+            # rclpy's own errors are RuntimeErrors; a Ctrl-C while the node is made looks like any.
+            if not end.told:
+                end.status = 1
+                if node is not None or not isinstance(error, (ValueError, OSError, RuntimeError)):
+                    raise
+                print(f'{Path(sys.argv[0]).name}: {str(error).strip()}', file=sys.stderr)
+        finally:
+            end.begin()
+            if node is not None:
+                end.status = end.status or getattr(node, 'exit_status', 0)
+                node.destroy_node()
+            rclpy.try_shutdown()
+    return end.status

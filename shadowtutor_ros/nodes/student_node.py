@@ -1,5 +1,10 @@
 """The student node: segments every camera frame on the robot, tutored by a teacher node."""
 
+if __name__ == '__main__':
+    # Before the imports below, which take seconds.
+    from shadowtutor_ros.nodes.start import student_node
+    raise SystemExit(student_node())
+
 from collections import deque
 from dataclasses import asdict, fields
 import math
@@ -12,25 +17,27 @@ from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, PATIENCE
 from shadowtutor_ros.labels import CLASS_NAMES, colorize, overlay
-from shadowtutor_ros.models.inference import choose_device, InferenceEngine, use_threads
+from shadowtutor_ros.models.inference import (
+    choose_device, cuda_is_lost, InferenceEngine, use_threads)
 from shadowtutor_ros.models.student import MIN_SIDE, Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.costs import CostMeter
 from shadowtutor_ros.nodes.diagnostics import to_diagnostics
+from shadowtutor_ros.nodes.image_subscription import ImageSubscription
 from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
-from shadowtutor_ros.nodes.running import qos, run, seconds, steady_clock
+from shadowtutor_ros.nodes.running import fail, join, qos, run, seconds, steady_clock
+from shadowtutor_ros.nodes.teacher_watch import Change, POLL_PERIOD, TeacherWatch
 from shadowtutor_ros.wire.key_frame import KeyFrame
 from shadowtutor_ros.wire.weight_update import Status, UpdateRejected, WeightUpdate
 
@@ -49,6 +56,7 @@ class StudentNode(Node):
     def __init__(self, **kwargs):
         super().__init__('student', **kwargs)
         # First what destroy_node needs, should anything below fail.
+        self.exit_status = 0
         self._frames: Mailbox[tuple[Image | CompressedImage, float]] = Mailbox()
         self._updates: deque[tuple[WeightUpdate, float, float]] = deque(maxlen=8)
         #: Those that were refused at sight, which must not take the place of others.
@@ -72,6 +80,8 @@ class StudentNode(Node):
         #: The session, its masks and the time at the last status.
         self._last_status = self.client, 0, time.monotonic()
         self._reset = threading.Event()
+        #: Whether the teacher that was followed or asked is another now, or gone.
+        self._teacher_changed = threading.Event()
         self._header = Header()
         self._last_image = time.monotonic()
         #: When the first image came since the last mask; None where there was none.
@@ -88,13 +98,13 @@ class StudentNode(Node):
         self._key_frame = self._make_key_frame_publisher()
         self._weight_updates = self.create_subscription(
             WeightUpdateMessage, 'weight_updates', self._on_update, **qos())
-        compressed = self.parameters['image_transport'] == 'compressed'
-        self._images = self.create_subscription(
-            CompressedImage if compressed else Image,
-            'image/compressed' if compressed else 'image', self._on_image,
-            **qos(ReliabilityPolicy.BEST_EFFORT))
+        self._images = ImageSubscription(
+            self, self.parameters['image_transport'] == 'compressed', self._on_image)
         self.create_timer(
             self.parameters['status_period'], self._publish_status, clock=steady_clock())
+        self._teachers = TeacherWatch(
+            self, self._key_frame.topic_name, self._weight_updates.topic_name, time.monotonic())
+        self.create_timer(POLL_PERIOD, self._watch_teachers, clock=steady_clock())
         self.create_service(Trigger, '~/reset', self._on_reset)
 
         self._threads = [
@@ -103,7 +113,7 @@ class StudentNode(Node):
         for thread in self._threads:
             thread.start()
         self.get_logger().info(
-            f'session {self.client.session_id}: segmenting {self._images.topic_name} '
+            f'session {self.client.session_id}: segmenting {self._images.topic} '
             f'on {self._device}')
 
     def _begin_session(self) -> None:
@@ -112,9 +122,11 @@ class StudentNode(Node):
             self._student, self.parameters['inference.precision'], self._device,
             self.parameters['inference.width'])
         engine.warm_up(360, 640)
+        connected = self.client is not None and self.client.connected
         self.client = Client(
             engine, self._send, self.settings, student_id=self._student_id,
             name=self.get_fully_qualified_name())
+        self.client.connected = connected
         # It may have been changed while the engine was made.
         engine.width = self.parameters['inference.width']
         self._images_received = self._images_dropped = 0
@@ -137,8 +149,7 @@ class StudentNode(Node):
             mailbox.close()
         with self._update_came:
             self._update_came.notify_all()
-        for thread in self._threads:
-            thread.join()
+        join(self._threads)
         super().destroy_node()
 
     # --- callbacks: they hand over and return ----------------------------------------------------
@@ -175,6 +186,21 @@ class StudentNode(Node):
             self._updates.append((update_from_message(message), message.total_seconds, arrival))
             self._update_came.notify()
 
+    def _watch_teachers(self) -> None:
+        events = self._teachers.poll(time.monotonic())
+        client = self.client
+        for event in events:
+            if event.change is Change.APPEARED:
+                concerned = client.overdue  # whom it asked is silent
+            else:
+                concerned = client.teacher in (event.name, '')
+            if concerned:
+                self._teacher_changed.set()
+        client.connected = self._teachers.present
+        if events:
+            with self._update_came:  # nobody waits for a teacher that is gone
+                self._update_came.notify()
+
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._reset.set()
         response.success = True
@@ -185,19 +211,14 @@ class StudentNode(Node):
         now = time.monotonic()
         silent = now - self._last_image
         if silent >= SILENCE:
-            self._say_what_is_missing(silent)
+            self._images.say_what_is_missing(silent)
         client, counters = self.client, self.client.counters
-        if counters.frames and not client.connected:
-            self.get_logger().warning(
-                f'no teacher answers {self._key_frame.topic_name}, so the student is not trained: '
-                "start the teacher; its parameter robots must name this node's namespace, "
-                f"'{self.get_namespace()}', and both need the same ROS_DOMAIN_ID",
-                throttle_duration_sec=30.0)
         status = TutorStatus(header=Header(stamp=self.get_clock().now().to_msg()))
         status.state = self._state(now, silent)
         status.session_id = client.session_id
         status.images_received = self._images_received
         status.images_dropped = self._images_dropped
+        status.images_lost = self._images.images_lost
         status.masks_published = counters.frames
         status.key_frames_sent = counters.key_frames_sent
         status.teacher = client.teacher
@@ -249,36 +270,6 @@ class StudentNode(Node):
             return TutorStatus.STATE_WAITING_FOR_TEACHER
         return TutorStatus.STATE_UPDATE_OVERDUE if client.overdue else TutorStatus.STATE_TUTORED
 
-    def _say_what_is_missing(self, silent: float) -> None:
-        topic, wanted = self._images.topic_name, self._images.qos_profile.reliability
-        compressed = self.parameters['image_transport'] == 'compressed'
-        kind = 'CompressedImage' if compressed else 'Image'
-        offers = self.get_publishers_info_by_topic(topic)
-        fitting = [offer for offer in offers if offer.topic_type == f'sensor_msgs/msg/{kind}']
-        reliable = any(
-            offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in fitting)
-        override = f'-p qos_overrides.{topic}.subscription.reliability'
-        if not offers:
-            name = 'image/compressed' if compressed else 'image'
-            hint = ('nobody publishes there: start the camera, or name its topic: image_topic:='
-                    f'/its/topic with ros2 launch, --ros-args -r {name}:=/its/topic with ros2 run')
-        elif not fitting:
-            hint = "the type differs: set image_transport to 'raw' or 'compressed'"
-        elif reliable and wanted != ReliabilityPolicy.RELIABLE:
-            hint = ('large images may be lost at best effort: try image_reliability:=reliable '
-                    f'with ros2 launch, {override}:=reliable with ros2 run')
-        elif wanted == ReliabilityPolicy.RELIABLE and not reliable:
-            hint = ('it is offered at best effort alone: try image_reliability:=best_effort with '
-                    f'ros2 launch, {override}:=best_effort with ros2 run')
-        else:
-            hint = 'has the camera stopped?'
-        who = ', '.join(
-            f'{offer.node_namespace.rstrip("/")}/{offer.node_name} ({offer.topic_type}, '
-            f'{_words(offer.qos_profile.reliability)})' for offer in offers)
-        self.get_logger().warning(
-            f'no image for {silent:.0f} s on {topic} (wanted: {_words(wanted)}, {kind}); '
-            + (f'published there by {who}; ' if who else '') + hint, throttle_duration_sec=10.0)
-
     # --- the inference thread --------------------------------------------------------------------
 
     def _infer_frames(self) -> None:
@@ -290,6 +281,7 @@ class StudentNode(Node):
                 if self._reset.is_set():
                     self._reset.clear()
                     self._begin_session()
+                    self._images.restart()
                     self.get_logger().info(f'session {self.client.session_id}: begun by a reset')
                 self._infer(*item)
             except ImageMessageError as error:
@@ -297,6 +289,8 @@ class StudentNode(Node):
             except Exception as error:  # a frame that fails must not end the masks
                 if not self.context.ok():
                     return
+                if cuda_is_lost(error):
+                    return fail(self, f'{type(error).__name__}: {error}')
                 self.get_logger().error(
                     f'a frame could not be processed: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
@@ -313,11 +307,16 @@ class StudentNode(Node):
             with self._update_came:
                 # At most a second, so that a parameter changed meanwhile takes effect.
                 self._update_came.wait_for(
-                    lambda: self._updates or self._frames.closed, min(remaining, 1.0))
+                    lambda: self._updates or self._frames.closed
+                    or self._teacher_changed.is_set() or not self.client.connected,
+                    min(remaining, 1.0))
             self._apply_updates()
 
     def _apply_updates(self) -> None:
         client = self.client
+        if self._teacher_changed.is_set():
+            self._teacher_changed.clear()
+            client.forget_teacher()
         while self._refused:
             rejected = self._refused.popleft()
             client.counters.reject(rejected)
@@ -345,10 +344,6 @@ class StudentNode(Node):
         frame = to_bgr(message)
         self._apply_updates()
         self._header = message.header
-        # A recorder of key frames is no teacher; who publishes updates is.
-        self.client.connected = bool(
-            self._key_frame.get_subscription_count()
-            and self.count_publishers(self._weight_updates.topic_name))
         begin = time.monotonic()
         mask = self.client.on_frame(frame, begin)
         end = time.monotonic()
@@ -403,10 +398,6 @@ def _fault(values: dict) -> str | None:
     return None
 
 
-def _words(reliability: ReliabilityPolicy) -> str:
-    return reliability.name.lower().replace('_', ' ')
-
-
 def _drain_median(samples: deque) -> float:
     """Return the median of the samples, and forget them."""
     values = list(samples)
@@ -417,7 +408,3 @@ def _drain_median(samples: deque) -> float:
 def main(args: list[str] | None = None) -> int:
     """Run the student node."""
     return run(StudentNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

@@ -1,5 +1,10 @@
 """The teacher node: labels key frames on the workstation and trains the robots' students."""
 
+if __name__ == '__main__':
+    # Before the imports below, which take seconds.
+    from shadowtutor_ros.nodes.start import teacher_node
+    raise SystemExit(teacher_node())
+
 import threading
 import time
 
@@ -9,17 +14,16 @@ from rclpy.publisher import Publisher
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.labels import CLASS_NAMES
-from shadowtutor_ros.models.inference import choose_device, use_threads
+from shadowtutor_ros.models.inference import choose_device, cuda_is_lost, use_threads
 from shadowtutor_ros.models.student import blocks_of, Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.messages import key_frame_from_message, plain, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, Parameters, TEACHER
-from shadowtutor_ros.nodes.running import qos, run
+from shadowtutor_ros.nodes.running import fail, join, qos, run
 from shadowtutor_ros.wire.key_frame import KeyFrameError
 from shadowtutor_ros.wire.weight_update import Status
-
 
 #: Students on one robot's topics whose key frames may wait: one is right.
 STUDENTS = 4
@@ -66,6 +70,7 @@ class TeacherNode(Node):
     def __init__(self, **kwargs):
         super().__init__('teacher', **kwargs)
         # First what destroy_node needs, should anything below fail.
+        self.exit_status = 0
         self._robots: list[Robot] = []
         self._work = threading.Condition()
         self._closed = False
@@ -115,7 +120,7 @@ class TeacherNode(Node):
             self._closed = True
             self._work.notify()
         if self._thread is not None:
-            self._thread.join()
+            join([self._thread])
         super().destroy_node()
 
     def _apply(self, values: dict) -> None:
@@ -161,6 +166,8 @@ class TeacherNode(Node):
             # Here, so that robots find the teacher meanwhile.
             self._robots[0].server.warm_up(360, 640)
         except Exception as error:  # out of memory, say; key frames may do better
+            if cuda_is_lost(error):
+                return fail(self, f'{type(error).__name__}: {error}')
             self.get_logger().error(
                 f'the teacher could not be warmed up: {type(error).__name__}: {error}')
         while (item := self._next()) is not None:
@@ -169,6 +176,8 @@ class TeacherNode(Node):
             except _Closing:
                 return
             except Exception as error:  # that nobody thought of; the next key frame may do better
+                if cuda_is_lost(error):
+                    return fail(self, f'{type(error).__name__}: {error}')
                 self.get_logger().error(
                     f'a key frame could not be answered: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
@@ -180,6 +189,9 @@ class TeacherNode(Node):
                 key_frame_from_message(message), self._go_on, time.perf_counter() - arrival,
                 alone=self.count_publishers(robot.key_frames) == 1)
         except KeyFrameError as error:
+            if error.__cause__ is not None and cuda_is_lost(error.__cause__):
+                fail(self, str(error))
+                raise _Closing from error
             update = robot.server.refuse(
                 message.session_id, message.key_frame_number, message.model_id, error)
             self.get_logger().error(
@@ -214,7 +226,3 @@ def _fault(values: dict) -> str | None:
 def main(args: list[str] | None = None) -> int:
     """Run the teacher node."""
     return run(TeacherNode, args)
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

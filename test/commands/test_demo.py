@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands.demo import Nodes
 from shadowtutor_ros.commands.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -117,3 +119,40 @@ def test_frames_that_are_too_small_are_one_clear_error(tmp_path):
     result = demo('--video', tmp_path / 'images', '--teacher', 'scene', '--out', tmp_path / 'out')
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert '64x20, which is too small' in result.stderr
+
+
+def run_teacher(folder, action, error=None):
+    """Run a process that does so on SIGTERM, and raise the error beside it."""
+    code = (f'import signal, time; signal.signal(signal.SIGTERM, signal.{action}); '
+            "print('ready', flush=True); time.sleep(60)")
+    with Nodes('/demo', {'teacher': {}}, folder, folder) as nodes:
+        nodes.start('teacher', (sys.executable, '-c', code))
+        while 'ready' not in (folder / 'teacher.log').read_text():
+            time.sleep(0.1)
+        if error:
+            raise error
+
+
+def test_a_node_that_has_to_be_killed_fails_the_demo(tmp_path, monkeypatch, capfd):
+    run_teacher(tmp_path, 'SIG_DFL')
+    monkeypatch.setattr('shadowtutor_ros.commands.demo.END_TIMEOUT', 1.0)
+    with pytest.raises(CommandError, match='killed.*teacher'):
+        run_teacher(tmp_path, 'SIG_IGN')
+    assert not capfd.readouterr().err
+    with pytest.raises(KeyError):  # what has gone wrong before counts more
+        run_teacher(tmp_path, 'SIG_IGN', KeyError())
+    assert 'killed' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('delay', [0.1, 0.5, 1.0, 1.5, 2.5])
+def test_ctrl_c_at_the_start_is_no_traceback(delay):
+    # What comes before the first words here is Python itself.
+    code = ("import os; from shadowtutor_ros.commands.main import main; os.write(1, b'begun'); "
+            "raise SystemExit(main(['demo', '--video', '/nowhere.mp4']))")
+    process = subprocess.Popen(
+        [sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.read(5) == b'begun'
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode in (-signal.SIGINT, 130, 1) and 'Traceback' not in error

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
 from shadowtutor_ros.models import inference
-from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.models.inference import cuda_is_lost, InferenceEngine
 from shadowtutor_ros.models.student import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
@@ -259,3 +259,17 @@ def test_warm_up_changes_nothing(student):
 def test_refuses_an_unknown_precision(student):
     with pytest.raises(ValueError, match='int8.*exact, fast'):
         InferenceEngine(student, 'int8')
+
+
+@pytest.mark.parametrize('text, works, lost', [
+    ('CUDA error: device-side assert triggered', False, True),
+    ('cuDNN error: CUDNN_STATUS_EXECUTION_FAILED', False, True),
+    ('CUDA error: invalid configuration argument', True, False),
+    ('CUDA out of memory. Tried to allocate 2.00 GiB', True, False),
+    ('shapes do not match', False, False)])
+def test_cuda_is_lost_where_it_does_not_work_after_an_error(monkeypatch, text, works, lost):
+    def synchronize():
+        if not works:
+            raise RuntimeError(text)
+    monkeypatch.setattr(torch.cuda, 'synchronize', synchronize)
+    assert cuda_is_lost(RuntimeError(text)) == lost

@@ -1,8 +1,10 @@
 """Teachers of the tests' own."""
 
 import threading
+import time
 
 import numpy as np
+import torch
 
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
@@ -39,3 +41,30 @@ class Held(HalfPerson):
         self.begun.set()
         self.may_end.wait(30)
         return super().__call__(frame)
+
+
+class Hanging(HalfPerson):
+    """Takes a minute for a frame."""
+
+    def __call__(self, frame):
+        print('called', flush=True)
+        time.sleep(60)
+
+
+class SlowToLoad(HalfPerson):
+    """Takes a minute to be made."""
+
+    def __init__(self):
+        print('called', flush=True)
+        time.sleep(60)
+
+
+class LosesCuda(HalfPerson):
+    """Fails as after an assertion on the GPU, after which every call of CUDA fails."""
+
+    def __call__(self, frame):
+        torch.cuda.synchronize = self.fail
+        self.fail()
+
+    def fail(self):
+        raise RuntimeError('CUDA error: device-side assert triggered')

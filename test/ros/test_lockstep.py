@@ -85,7 +85,7 @@ def played(ros, image_format, client, server):
         TeacherNode, ['weight_updates:=trained'], threads=1, teacher='scene', **SERVER, **server)
     network = ros.add(SlowNetwork(ros.context))
     wait_for(lambda: student._key_frame.get_subscription_count() == 2
-             and student.count_publishers('weight_updates')
+             and student._teachers.present
              and student._mask.get_subscription_count()
              and network.publisher.get_subscription_count()
              and teacher._robots[0].updates.get_subscription_count())

@@ -195,7 +195,7 @@ def test_student_and_teacher_hold_the_same_weights(ros, weights):
     teacher = start(ros, weights, encoding='fp16')
     masks, images = [], ros.publisher(Image, 'image')
     ros.probe.create_subscription(Image, 'segmentation/mask', masks.append, 10)
-    wait_for(lambda: student.count_subscribers('key_frames'))
+    wait_for(lambda: student._teachers.present)
     random = np.random.default_rng(1)
     frame = random.integers(0, 256, (64, 96, 3), dtype=np.uint8)
 
