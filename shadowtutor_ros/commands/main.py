@@ -45,9 +45,10 @@ def main(args: list[str] | None = None) -> int:
     :param args: of the command line; None takes the process's own.
     :returns: the exit status.
     """
-    parsed = make_parser().parse_args(args)
     signal.signal(signal.SIGTERM, end)
     try:
+        # Here too, as what the subcommands import takes seconds.
+        parsed = make_parser().parse_args(args)
         return parsed.run(parsed)
     except (ValueError, OSError) as error:
         print(f'shadowtutor: {error}', file=sys.stderr)
