@@ -18,6 +18,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from shadowtutor_ros.labels import CLASS_NAMES, NUM_CLASSES
+from shadowtutor_ros.models.pth import load_pth, UnknownPthError
 from shadowtutor_ros.models.tail import apply_tail, merge_tail, MergedTail, SCALE
 
 #: The weights that the package ships, made by `shadowtutor pretrain`.
@@ -272,12 +273,13 @@ class Student(nn.Module):
         Load a student from a file.
 
         :param path: a ``.safetensors`` file of :meth:`save`, or a ``.pth`` state dict, such as
-            that of the first implementation (read with ``weights_only=True``); empty for the
-            weights that the package ships.
+            that of the first implementation (read by :func:`.pth.load_pth`); empty for the weights
+            that the package ships.
         :param num_classes: of the last layer; None for as many as the file has.
         :returns: the student, in evaluation mode on the CPU.
-        :raises WeightsError: if the file cannot be read or does not fit: names, shapes, dtypes,
-            classes. One line says what was got and what was wanted.
+        :raises WeightsError: if the file cannot be read, or is not known and torch is too old to
+            open it safely, or does not fit: names, shapes, dtypes, classes. One line says what
+            was got and what was wanted.
         """
         path = Path(path or SHIPPED_WEIGHTS)
         if not path.is_file():
@@ -294,9 +296,11 @@ class Student(nn.Module):
                         f"student weights '{path}' are for the classes {classes}; this package's "
                         f"are {','.join(CLASS_NAMES)}: choose weights trained for those")
             else:
-                state = torch.load(path, map_location='cpu', weights_only=True)
+                state = load_pth(path)
         except WeightsError:
             raise
+        except UnknownPthError as error:
+            raise WeightsError(f"student weights '{path}' are not opened: {error}") from None
         except Exception as error:
             # Garbage makes torch.load raise nearly anything, and what it says may advise to turn
             # the safe loading off.

@@ -87,7 +87,7 @@ def test_without_ros_the_demo_says_so(tmp_path):
             'from shadowtutor_ros.commands.main import main; sys.exit(main(sys.argv[1:]))')
     result = subprocess.run(
         [sys.executable, '-c', code, 'demo', '--frames', '2', '--out', str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120)
+        cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1
     error = result.stderr.strip()
     assert 'ROS 2 or the messages of this package are missing' in error and '\n' not in error
@@ -107,7 +107,7 @@ def test_nodes_end_with_a_demo_that_is_told_to(tmp_path):
         nodes = [int(number) for number in children.read_text().split()]
         assert len(nodes) >= 1
         process.terminate()
-        assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.wait(120) == 128 + signal.SIGTERM
         assert not any(Path(f'/proc/{number}').exists() for number in nodes)
     finally:
         process.kill()

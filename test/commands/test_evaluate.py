@@ -235,7 +235,7 @@ def test_an_interrupted_evaluation_can_be_gone_on_with(videos, tmp_path):
     # As from a terminal: to all its processes.
     os.killpg(process.pid, signal.SIGINT)
     said = process.stdout.read()
-    assert process.wait(60) == 130 and 'interrupted' in said and 'Traceback' not in said
+    assert process.wait(120) == 130 and 'interrupted' in said and 'Traceback' not in said
     done = len(runs(out))
     assert 1 <= done < 6 and (out / 'tables.md').is_file()
     assert main(['evaluate', *options, '--resume', *OPTIONS]) == 0

@@ -42,8 +42,6 @@ def test_sweep_over_a_real_link(sweep):
         assert measured['link_bytes_down'] > measured['bytes_down']
         size = measured['key_frame_bytes'] + measured['update_bytes']
         assert measured['t_net_s'] >= 8 * (size - 2 * BURST) / result['bandwidth_bit_per_s']
-    fast, *_, slow = (result['measured']['t_net_s'] for result in results)
-    assert slow > fast
 
 
 def test_sweep_is_a_table_and_a_picture(sweep):

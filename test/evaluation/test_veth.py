@@ -36,7 +36,7 @@ def within(namespace, function):
         results.append(function())
     thread = threading.Thread(target=call)
     thread.start()
-    return lambda: thread.join(20) or results[0]
+    return lambda: thread.join(120) or results[0]
 
 
 def test_bytes_take_the_time_that_the_bandwidth_gives_them(link):
@@ -59,7 +59,7 @@ def test_bytes_take_the_time_that_the_bandwidth_gives_them(link):
         return begin
 
     end = within(link.workstation, receive)
-    assert listening.wait(20)
+    assert listening.wait(120)
     begin = within(link.robot, send)()
     assert end() - begin >= 8 * (size - BURST) / 8e6
     up, down = link.bytes_sent()

@@ -3,8 +3,8 @@
 import time
 
 
-def wait_for(condition, timeout=20.0):
-    """Wait until a condition holds; fail if it does not."""
+def wait_for(condition, timeout=120.0):
+    """Wait until a condition holds; fail where that would be for ever, even on a busy machine."""
     end = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < end, f'not true after {timeout} s'

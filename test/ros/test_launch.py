@@ -62,7 +62,7 @@ def run_demo(launch, weights, monkeypatch):
         return subprocess.run(
             [sys.executable, '-c', LAUNCH, str(CHECKOUT / 'launch' / 'demo.launch.py'),
              'frames:=8', 'width:=160', 'height:=96', f'weights:={weights}', *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
     return run
 
 

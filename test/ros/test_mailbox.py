@@ -20,7 +20,7 @@ def test_get_waits_for_an_item():
     thread = threading.Thread(target=lambda: got.append(mailbox.get()))
     thread.start()
     mailbox.put('late')
-    thread.join(5)
+    thread.join(120)
     assert got == ['late']
 
 
@@ -29,6 +29,6 @@ def test_close_ends_the_wait():
     thread = threading.Thread(target=lambda: got.append(mailbox.get()))
     thread.start()
     mailbox.close()
-    thread.join(5)
+    thread.join(120)
     assert got == [None] and mailbox.closed
     wait_for(lambda: not thread.is_alive())

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from shadowtutor_ros.models.pth import KNOWN, load_pth, UnknownPthError
 from shadowtutor_ros.models.teachers.checks import check_frame, one_line, TeacherError
 
 
@@ -22,7 +23,7 @@ def load_network(
 
     :param name: of torchvision's model builder.
     :param weights: 'DEFAULT' for torchvision's download, or the path of a ``.safetensors`` file or
-        a ``.pth`` state dict (read with ``weights_only=True``).
+        a ``.pth`` state dict (read by :func:`.pth.load_pth`).
     :param device: where it shall run, in PyTorch's notation.
     :param options: of the model builder.
     :returns: the network, in evaluation mode on the device; and torchvision's description of its
@@ -39,7 +40,7 @@ def load_network(
             f'{torch.__version__}') from None
     description = models.get_model_weights(name).DEFAULT
     path = _download(name, description.url) if weights == 'DEFAULT' else Path(weights)
-    state = _read(path)
+    state = _read(path, description.url)
     network = models.get_model(name, weights=None, weights_backbone=None, **options)
     _assign(network, state, name, path)
     if name == 'maskrcnn_resnet50_fpn':
@@ -75,11 +76,10 @@ def _download(name: str, url: str) -> Path:
     # Not with torchvision's get_state_dict, which unpickles what it downloads up to torch 2.1.
     path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
     if not path.is_file():
-        checksum = re.search(r'-([0-9a-f]{8,})\.', path.name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(
-                url, str(path), checksum and checksum.group(1), progress=sys.stderr.isatty())
+                url, str(path), next(iter(_checksum(url)), None), progress=sys.stderr.isatty())
         except (OSError, RuntimeError) as error:
             raise TeacherError(
                 f"the weights of the teacher '{name}' cannot be downloaded from {url} "
@@ -88,7 +88,13 @@ def _download(name: str, url: str) -> Path:
     return path
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def _checksum(url: str) -> tuple[str, ...]:
+    """Return the first digits of a file's SHA-256, by which torchvision names it; or nothing."""
+    return tuple(re.findall(r'-([0-9a-f]{8,})\.', url))
+
+
+def _read(path: Path, url: str) -> dict[str, torch.Tensor]:
+    """Read a file; torchvision's own, of that URL, is known wherever it lies."""
     if not path.is_file():
         raise TeacherError(
             f"teacher weights '{path}' are not a file: give 'DEFAULT' or the path of a .pth or "
@@ -96,7 +102,9 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == '.safetensors':
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location='cpu', weights_only=True)
+        return load_pth(path, (*KNOWN, *_checksum(url)))
+    except UnknownPthError as error:
+        raise TeacherError(f"teacher weights '{path}' are not opened: {error}") from None
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError,
             safetensors.SafetensorError) as error:
         # PyTorch's own message would advise to turn the safe loading off.
