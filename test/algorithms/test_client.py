@@ -27,7 +27,7 @@ class Robot:
         self.events = []
         self.key_frames = []
         self.engine = InferenceEngine(student)
-        self.client = Client(self, self._send, self.settings)
+        self.client = Client(self, self._send, self.settings, student_id=6, name='/student')
         self.now = 0.0
         self.features = torch.ones(1, 128, 2, 3)
         self.mask = np.zeros(FRAME.shape[:2], np.uint8)
@@ -130,6 +130,7 @@ def test_the_first_frame_is_a_key_frame(robot):
     assert key_frame.model_id == robot.student.model_id
     assert key_frame.weights_checksum == robot.student.weights_checksum()
     assert key_frame.frame is FRAME
+    assert (key_frame.student_id, key_frame.student) == (6, '/student')
 
 
 def test_a_key_frame_is_sent_before_its_inference(robot):
@@ -274,6 +275,7 @@ def test_tries_of_a_silent_teacher_are_twice_as_far_apart_each_time(robot, timeo
     robot.settings.update_timeout = timeout
     tries = robot.run(600)
     # The first is repeated as soon as may be; from then on a pause follows each time-out.
+    assert robot.client.stride == 64
     pauses = np.diff(tries) - timeout
     assert tries[1] == max(8, timeout)
     assert pauses[1:6].tolist() == [16, 32, 64, 64, 64]
@@ -326,6 +328,26 @@ def test_late_answers_are_applied_and_the_one_behind_too(robot):
     assert len(robot.client._states) == 2
 
 
+def test_what_was_run_when_a_key_frame_was_sent_is_kept_for_its_answer(robot):
+    robot.settings.update_timeout = 10.0
+    robot.run(1)
+    robot.update(new_weights(robot.key_frames[0], robot.student))
+    run = robot.student.weights()
+    robot.run(18)
+    assert [key_frame.frame_index for key_frame in robot.key_frames] == [0, 8, 18]
+    robot.update(new_weights(robot.key_frames[1], robot.student, base=run))
+    robot.update(new_weights(robot.key_frames[2], robot.student, base=run))
+    assert robot.client.weights_version == 3
+
+
+def test_weights_that_are_run_already_are_no_new_version(robot):
+    robot.run(1)
+    weights = robot.student.weights()
+    robot.update(replace(
+        metric_alone(robot.key_frames[0]), status=Status.DONE, tensors=pack(weights)))
+    assert robot.client.counters.updates_applied == 1 and robot.client.weights_version == 0
+
+
 def test_a_teacher_that_needs_longer_than_the_time_out_is_waited_for(robot):
     robot.settings.update_timeout = 10.0
     answers, tries = {}, []
@@ -374,6 +396,17 @@ def test_silence_takes_no_memory_and_ends(robot):
     assert robot.client.weights_version == 1
 
 
+def test_what_is_unanswered_is_remembered_for_ten_time_outs_and_four_times_at_most(robot):
+    robot.settings.update_timeout, robot.settings.max_stride = 10.0, 8
+    robot.run(100)
+    assert list(robot.client._unanswered) == [3, 4, 5, 6]
+    robot.settings.max_stride = 64
+    robot.run(500)
+    # It is looked at where an update is overdue; 74 frames lie between the tries.
+    sent = [one.sent for one in robot.client._unanswered.values()]
+    assert len(sent) <= 3 and robot.now - sent[0] < 100 + 84
+
+
 # --- without a teacher --------------------------------------------------------------------------
 
 def test_without_a_teacher_no_key_frame_is_sent(robot):
@@ -415,6 +448,27 @@ def test_a_teacher_that_was_restarted_is_asked_at_once(robot):
         robot.update(metric_alone(robot.key_frames[0]))
     robot.update(metric_alone(robot.key_frames[1], teacher_id=5))
     assert robot.client.teacher_id == 5
+
+
+def test_a_teacher_that_goes_takes_its_slowness_and_its_failures_with_it(robot):
+    robot.settings.update_timeout = 10.0
+    robot.run(1)
+    robot.now += 60
+    robot.update(new_weights(robot.key_frames[0], robot.student))
+    robot.run(9)
+    robot.update(new_weights(robot.key_frames[1], robot.student))
+    robot.client._needed = 60.0
+    assert robot.client.patience == 90.0
+    robot.client.forget_teacher()
+    assert robot.client.patience == 10.0
+    # What nothing starts from any more takes no memory.
+    assert len(robot.client._states) == 2
+    tries = robot.run(100)
+    assert robot.client.overdue
+    robot.client.forget_teacher()
+    assert not robot.client.overdue and not robot.client.refused
+    again = robot.run(100)
+    assert np.diff(again).tolist() == np.diff(tries).tolist(), 'spaced as at first'
 
 
 # --- what a teacher sets -------------------------------------------------------------------------
@@ -490,6 +544,16 @@ def test_the_first_teacher_that_answers_is_followed_until_it_is_silent(robot):
     assert robot.run_to_key_frame() == 26 and robot.key_frames[-1].teacher_id == 0
     robot.update(metric_alone(robot.key_frames[-1], teacher_id=5, teacher='/other'))
     assert robot.client.teacher == '/other'
+
+
+def test_a_refusal_of_the_teacher_that_is_followed_is_the_answer(robot):
+    robot.run(1)
+    robot.update(metric_alone(robot.key_frames[0]))
+    robot.run(8)
+    robot.update(refused(robot.key_frames[1], 'training'))
+    with pytest.raises(UpdateRejected) as caught:
+        robot.update(new_weights(robot.key_frames[1], robot.student))
+    assert caught.value.reason == 'key_frame'
 
 
 def test_one_that_refuses_is_not_followed_and_another_may_still_answer(robot):
@@ -598,6 +662,13 @@ def test_does_not_wait_for_a_teacher_that_has_gone_or_is_silent(robot):
     assert len(waits) > 1, 'it is waited for again'
 
 
+def test_a_slow_teacher_is_not_waited_for_beyond_the_time_out(robot):
+    robot.settings.late_update, robot.settings.update_timeout = 'wait', 20.0
+    robot.client._needed = 100.0
+    robot.run(8)
+    assert robot.client.wait_until() == 20.0
+
+
 def test_does_not_wait_by_default(robot):
     assert ClientSettings().late_update == 'continue'
     for _ in range(12):
@@ -685,7 +756,7 @@ def test_drift_is_off_by_default_in_the_papers_way(student):
 
 
 @pytest.mark.parametrize('metric, moved, expected', [
-    (1.0, 1.0, [74]), (0.7, 1.0, [64]), (1.0, 1.5, [64])])
+    (1.0, 1.0, [74]), (0.7, 1.0, [64]), (0.8, 1.0, [64]), (1.0, 1.5, [64])])
 def test_a_still_scene_that_is_mastered_waits_longer(student, metric, moved, expected):
     robot = Robot(student, still=0.1, still_stride=74)
     robot.run(1)
@@ -694,12 +765,56 @@ def test_a_still_scene_that_is_mastered_waits_longer(student, metric, moved, exp
     assert robot.run(74) == expected
 
 
+def test_a_still_scene_waits_no_shorter(student):
+    robot = Robot(student, still=0.1, still_stride=20)
+    robot.run(1)
+    answer(robot)
+    assert robot.run(64) == [64]
+
+
+def test_a_still_scene_is_that_of_the_last_key_frame(student):
+    robot = Robot(student, still=0.1, still_stride=74)
+    robot.run(1)
+    answer(robot)
+    robot.features = 2 * robot.features
+    assert robot.run(64) == [64]
+    answer(robot)
+    assert robot.run(74) == [138]
+
+
+def test_a_scene_is_mastered_while_its_last_key_frame_was_answered(student):
+    robot = Robot(student, still=0.1, still_stride=512, update_timeout=10.0)
+    robot.run(1)
+    answer(robot)
+    robot.run(512)
+    # This one is lost; the next, sent at once, is refused. Neither was mastered.
+    assert robot.run(10) == [522]
+    robot.update(refused(robot.key_frames[-1], 'training'))
+    assert robot.run(20) == [539], 'as after two failures'
+
+
+def test_a_scene_whose_last_key_frame_has_no_answer_is_not_mastered(student):
+    robot = Robot(student, still=0.1, still_stride=512, update_timeout=10.0)
+    robot.run(1)
+    answer(robot)
+    assert robot.run(523) == [512, 522]
+    robot.run(10)
+    # Both are overdue when the answer to the one before the last comes.
+    robot.update(metric_alone(robot.key_frames[1], 1.0))
+    assert not robot.client.awaiting_update
+    assert robot.run(35) == [564]
+    answer(robot)
+    assert robot.run(300) == []
+
+
 def test_strides_in_time(student):
     # A camera of one frame a second; strides count ten.
     robot = Robot(student, stride_rate=10.0)
     robot.run(1)
     answer(robot)
     assert robot.run(10) == [7], '64 of them are 6.4 s'
+    answer(robot)
+    assert robot.run(10) == [14]
 
 
 # --- rejection ----------------------------------------------------------------------------------

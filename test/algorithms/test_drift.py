@@ -21,6 +21,17 @@ def test_the_distance_is_relative_and_grows_with_the_change():
         assert drift.update(moved, is_reference=False) == pytest.approx(share, rel=1e-4)
 
 
+def test_what_changes_in_one_corner_counts_for_more_than_the_same_spread_evenly():
+    drift = SceneDrift()
+    flat = torch.ones(1, 128, 12, 20)
+    drift.update(flat, is_reference=True)
+    corner = flat.clone()
+    corner[:, :, :4, :5] += 12.0
+    assert corner.mean() == (flat + 1.0).mean(), 'no proof'
+    assert drift.update(corner, is_reference=False) > 2 * drift.update(
+        flat + 1.0, is_reference=False)
+
+
 def test_a_reference_replaces_the_last():
     drift = SceneDrift()
     drift.update(features(0), is_reference=True)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
 from shadowtutor_ros.algorithms.server import REMEMBERED, Server, ServerSettings, SILENCE
+from shadowtutor_ros.algorithms.student_training import StudentTrainer
+from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
-from shadowtutor_ros.wire.encodings import ENCODINGS
+from shadowtutor_ros.wire.encodings import ENCODINGS, Int4
 from shadowtutor_ros.wire.key_frame import decode_label, KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import REFUSALS, Status
 import torch
@@ -141,6 +143,67 @@ def test_sends_the_metric_alone_where_training_made_nothing_better(
     assert update.status == Status.NOTHING_TO_GAIN and update.weights_checksum == before
 
 
+def test_the_answer_names_the_classes_to_choose_from(make_server, student, pictures, settings):
+    settings.max_updates = 0
+    server = make_server()
+    assert server.on_key_frame(key_frame(student, pictures[0])).classes == tuple(range(9))
+    settings.seen_classes, settings.always_offered = True, ('dog',)
+    assert server.on_key_frame(key_frame(student, pictures[0], 2)).classes == (0, 4, 8)
+
+
+@pytest.mark.parametrize('lost', [0.0, 0.1])
+def test_a_gain_that_the_coding_loses_is_given_up(
+        make_server, student, pictures, settings, monkeypatch, lost):
+    settings.encoding, settings.max_updates = 'fp16', 0
+    before = make_server().on_key_frame(key_frame(student, pictures[0])).metric_before
+    settings.max_updates = 8
+    server, robot = make_server(), Robot(student)
+    monkeypatch.setattr(StudentTrainer, 'metric', lambda trainer: before - lost)
+    update, = robot.play(server, pictures[:1])
+    assert update.steps > 0 and update.status == Status.NOTHING_TO_GAIN
+    assert update.metric_after == update.metric_before == before
+    assert (update.weights_checksum == server.session.student.weights_checksum()
+            == student.weights_checksum())
+
+
+def test_out_of_step_a_coding_that_loses_the_gain_gives_way_to_a_finer_one(
+        make_server, student, pictures, settings, monkeypatch):
+    known = key_frame(student, pictures[0])
+    unknown = replace(known, weights_checksum=7)
+    trained = make_server().on_key_frame(known)
+    assert trained.metric_after > trained.metric_before + 0.1, 'no proof'
+    monkeypatch.setitem(ENCODINGS, 'int4', Int4(1e4))  # no difference is as large as half a step
+    settings.encoding = 'int4'
+    update = make_server().on_key_frame(unknown)
+    assert update.tensors.encoding == 'int8'
+    assert update.metric_after == pytest.approx(trained.metric_after, abs=0.03)
+    assert make_server().on_key_frame(known).status == Status.NOTHING_TO_GAIN
+
+
+def test_weights_that_cannot_be_sent_are_forgotten(make_server, student, pictures, settings):
+    settings.encoding = 'fp16'
+    server = make_server()
+
+    def diverge():
+        with torch.no_grad():
+            server.session.student.out_conv3.bias.fill_(1e6)
+    with pytest.raises(KeyFrameError, match='cannot be sent.*begins anew') as caught:
+        server.on_key_frame(key_frame(student, pictures[0]), diverge)
+    assert caught.value.reason == 'training'
+    assert server.session.student.weights_checksum() == student.weights_checksum()
+    update = server.on_key_frame(key_frame(student, pictures[1], 2))
+    fresh = make_server().on_key_frame(key_frame(student, pictures[1]))
+    assert update.tensors == fresh.tensors and update.status == Status.DONE
+
+
+def test_warming_up_trains_a_copy(make_server, student, pictures):
+    server = make_server()
+    server.warm_up(64, 96)
+    server.on_key_frame(key_frame(student, pictures[0]))
+    assert all(torch.equal(tensor, student.state_dict()[name])
+               for name, tensor in server.session.initial.items())
+
+
 def test_learns(make_server, student, pictures):
     updates = Robot(student).play(make_server(), pictures[:1] * 6)
     assert updates[0].metric_before < 0.3 and updates[-1].metric_after > 0.8
@@ -246,6 +309,26 @@ def test_what_cannot_be_answered_in_time_is_refused(make_server, student, pictur
     assert server.on_key_frame(late, waited=3.5)
 
 
+def test_an_answer_takes_as_long_as_the_shortest_of_the_last_three(
+        make_server, student, pictures, settings, teacher):
+    now, needed = [0.0], [1.0, 5.0, 4.0, 6.0, 1.0]
+
+    def slow(frame):
+        now[0] += needed.pop(0)
+        return teacher(frame)
+    settings.max_updates = 0
+    server = make_server()
+    server._clock, server._teacher = lambda: now[0], slow
+    for number in range(1, 5):
+        assert server.on_key_frame(key_frame(student, pictures[0], number))
+    urgent = replace(key_frame(student, pictures[0], 5), useful_seconds=3.5)
+    for seconds in (4.0, 4.0, 6.0):
+        with pytest.raises(KeyFrameError) as caught:
+            server.on_key_frame(urgent)
+        assert caught.value.needed_seconds == seconds
+    assert server.on_key_frame(urgent)
+
+
 # --- the loop -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('encoding', ENCODINGS)
@@ -321,6 +404,36 @@ def test_lost_training_that_made_it_worse_here_is_forgotten(
     update, = robot.play(server, pictures[:1])
     assert update.status == Status.NOTHING_TO_GAIN and update.weights_checksum == before
     assert server.session.student.weights_checksum() == before
+
+
+def test_what_was_lost_is_sent_again_though_nothing_is_trained(
+        make_server, student, pictures, settings):
+    server, robot = make_server(), Robot(student)
+    lost = robot.ask(server, pictures[0])
+    assert lost.status == Status.DONE, 'no proof'
+    settings.max_updates = 0
+    update, = robot.play(server, pictures[:1])
+    assert update.steps == 0 and robot.checksum == lost.weights_checksum
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_a_key_frame_of_which_no_pixel_counts_changes_nothing(
+        make_server, student, pictures, settings, known):
+    server, robot = make_server(), Robot(student)
+    robot.play(server, pictures[:1])
+    before = robot.checksum
+    if known:
+        robot.ask(server, pictures[1])  # it is lost
+    else:
+        server = make_server()
+        robot.client.forget_teacher()
+    server._teacher = lambda frame: TeacherPrediction(
+        np.full(frame.shape[:2], IGNORE, np.uint8), np.zeros((0, 4)))
+    update, = robot.play(server, pictures[2:3])
+    assert robot.checksum == before
+    # At the threshold the stride stays as it is.
+    last = robot.client.last_update
+    assert update.metric_after == last.metric_before == last.metric_after == 0.8
 
 
 def test_a_lost_metric_costs_nothing(make_server, student, pictures, settings):
@@ -436,7 +549,7 @@ def test_of_two_students_the_older_is_served(make_server, student, pictures):
         assert not any(update.label for update in first.play(server, [picture]))
     # A reset of the first is no third student.
     again = Robot(student, 1)
-    again.play(server, pictures[:2])
+    assert not any(update.label for update in again.play(server, pictures[:4]))
     with pytest.raises(KeyFrameError):
         second.ask(server, pictures[0])
 
@@ -458,6 +571,20 @@ def test_a_second_student_is_let_in_once_the_first_is_gone_or_silent(
         if way == 'silent':
             now[0] = SILENCE + 1
         assert second.ask(server, pictures[0], alone=way == 'gone')
+
+
+@pytest.mark.parametrize('alone', [(True, False), (False, True)])
+def test_a_student_that_was_alone_is_the_older_one(
+        make_server, student, pictures, settings, alone):
+    settings.max_updates = 0
+    server, first, second = make_server(), Robot(student, 1), Robot(student, 2)
+    first.ask(server, pictures[0])
+    for one in alone:
+        second.ask(server, pictures[0], alone=one)
+    first.ask(server, pictures[0])  # it might be the second after a restart
+    second.ask(server, pictures[0])
+    with pytest.raises(KeyFrameError):
+        first.ask(server, pictures[0])
 
 
 # --- settings changed at run time ---------------------------------------------------------------

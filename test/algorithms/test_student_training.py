@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.student_training import (
-    loss_weights, REPLAY_CHOICES, StudentTrainer, TrainingSettings, weighted_cross_entropy)
+    _Selection, loss_weights, REPLAY_CHOICES, StudentTrainer, TrainingSettings,
+    weighted_cross_entropy)
 from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.inference import InferenceEngine
@@ -107,6 +108,19 @@ def test_loss_is_the_mean_over_all_pixels():
     assert float(weighted_cross_entropy(logits, label, weights)) == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.parametrize('object_weight', [1.0, 3.0])
+def test_objects_weigh_what_is_set(student, pictures, teacher, object_weight):
+    teaching = teacher(pictures[0])
+    with torch.no_grad():
+        logits = student(torch.from_numpy(pictures[0]).permute(2, 0, 1)[None].float())
+    weights = loss_weights(teaching.boxes, (64, 96), object_weight)
+    wanted = weighted_cross_entropy(
+        logits, torch.from_numpy(teaching.label)[None].long(), torch.from_numpy(weights)[None])
+    result = StudentTrainer(student, papers_settings(
+        threshold=1.0, max_updates=1, object_weight=object_weight))(pictures[0], teaching)
+    assert result.losses == pytest.approx([float(wanted)], rel=1e-4)
+
+
 # --- Algorithm 1 --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('scope', SCOPES)
@@ -183,6 +197,14 @@ def test_keeps_the_untrained_weights_where_they_are_best(student, pictures, teac
     assert result.steps == 8 and max(result.metrics) < result.metric_before, 'no proof'
     assert not result.changed and result.metric_after == result.metric_before
     assert changed_tensors(student, before) == set()
+
+
+def test_no_better_is_no_change(student, pictures, teacher):
+    before = weights_of(student)
+    result = StudentTrainer(student, papers_settings(
+        threshold=1.0, max_updates=2, learning_rate=1e-12))(pictures[0], teacher(pictures[0]))
+    assert result.metrics == [result.metric_before] * 2, 'no proof'
+    assert not result.changed and changed_tensors(student, before) == set()
 
 
 @pytest.mark.parametrize('scope', SCOPES)
@@ -290,7 +312,10 @@ def test_ignored_pixels_teach_nothing(pictures, teacher, student):
 
 def test_no_step_where_no_pixel_counts(student, pictures):
     nothing = TeacherPrediction(np.full((64, 96), IGNORE, np.uint8), NO_BOXES)
-    assert StudentTrainer(student, papers_settings())(pictures[0], nothing).steps == 0
+    result = StudentTrainer(student, papers_settings())(pictures[0], nothing)
+    assert result.steps == 0
+    # At the threshold the stride stays as it is.
+    assert result.metric_before == result.metric_after == 0.8
 
 
 @pytest.mark.parametrize('label', [
@@ -343,16 +368,28 @@ def test_new_limits_take_effect(student, pictures, teacher):
     assert trainer(pictures[1], teacher(pictures[1])).steps == 0
 
 
-def test_forgets_the_optimizers_state(student, pictures, teacher):
-    settings = papers_settings(threshold=1.0, max_updates=2)
+def test_what_is_forgotten_leaves_no_trace(student, pictures, teacher):
+    settings = papers_settings(threshold=1.0, max_updates=3, replay=1)
     fresh = copy.deepcopy(student)
     trainer = StudentTrainer(student, settings)
-    trainer(pictures[0], teacher(pictures[0]))
+    for picture in pictures[:3]:  # the draws are of two at the third
+        trainer(picture, teacher(picture))
     student.load_state_dict(fresh.state_dict())
     trainer.forget()
-    trainer(pictures[1], teacher(pictures[1]))
-    StudentTrainer(fresh, settings)(pictures[1], teacher(pictures[1]))
+    other = StudentTrainer(fresh, settings)
+    for picture in pictures[3:6]:
+        assert trainer(picture, teacher(picture)) == other(picture, teacher(picture))
     assert student.weights_checksum() == fresh.weights_checksum()
+
+
+def test_plain_takes_effect(student, pictures, teacher):
+    settings = papers_settings(max_updates=0)
+    trainer = StudentTrainer(student, settings)
+    trainer(pictures[0], teacher(pictures[0]))
+    settings.plain = True
+    trainer(pictures[1], teacher(pictures[1]))
+    # The frame itself, which the encoder is computed from anew.
+    assert [sample.x.shape for sample in trainer._memory] == [(1, 3, 64, 96)]
 
 
 def test_frames_may_be_views_and_of_any_size(student, pictures, teacher):
@@ -397,6 +434,43 @@ def test_which_key_frames_are_replayed(student, pictures, teacher, choice, monke
     assert replayed == {'random': {0, 1, 2}, 'newest': {2}}[choice]
 
 
+def test_all_that_are_replayed_differ(student, pictures, teacher, monkeypatch):
+    settings = papers_settings(threshold=0.999, max_updates=0, replay=2)
+    trainer = StudentTrainer(student, settings)
+    for picture in pictures[:2]:
+        trainer(picture, teacher(picture))
+    trained, right = [], StudentTrainer._loss
+
+    def loss(trainer, sample, logits):
+        trained.append(sample)
+        return right(trainer, sample, logits)
+
+    monkeypatch.setattr(StudentTrainer, '_loss', loss)
+    first, second = trainer._memory
+    settings.max_updates = 3
+    trainer(pictures[2], teacher(pictures[2]))
+    last = trainer._memory[-1]
+    for step in range(0, 9, 3):
+        assert trained[step] is last
+        assert {id(sample) for sample in trained[step + 1:step + 3]} == {id(first), id(second)}
+
+
+def test_the_losses_of_a_step_are_averaged(student, pictures, teacher):
+    # Adam's steps hide the scale of the gradients.
+    def gradients(replay):
+        settings = papers_settings(threshold=1.0, max_updates=0, replay=replay)
+        trainer = StudentTrainer(copy.deepcopy(student), settings)
+        for _ in range(replay):
+            trainer(pictures[0], teacher(pictures[0]))
+        settings.max_updates = 1
+        trainer(pictures[0], teacher(pictures[0]))
+        return torch.cat([
+            tensor.grad.flatten() for tensor in trainer.student.tensors('partial').values()])
+
+    # The same key frame again has the same gradients.
+    assert torch.allclose(gradients(2), gradients(0), rtol=1e-3, atol=1e-6)
+
+
 def test_the_draws_follow_the_seed(student, pictures, teacher):
     def metrics(seed):
         trainer = StudentTrainer(copy.deepcopy(student), papers_settings(
@@ -416,6 +490,70 @@ def test_the_memory_is_bounded(student, pictures, teacher):
     assert trainer.classes == (0, 4, 8)
     trainer(pictures[3], teacher(pictures[3]))
     assert trainer.classes == (0, 8), 'the dog is forgotten'
+
+
+@pytest.mark.parametrize('scope', SCOPES)
+def test_the_memory_is_bounded_in_bytes(student, pictures, teacher, scope):
+    settings = papers_settings(max_updates=0, scope=scope)
+    trainer = StudentTrainer(student, settings)
+    trainer(pictures[0], teacher(pictures[0]))
+    x = torch.from_numpy(pictures[0]).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        parts = (x,) if scope == 'full' else student.front(x.float())
+    # What the network is fed with, the label, and one box.
+    size = sum(part.nbytes for part in parts) + 64 * 96 + 4 * 4
+    for megabytes, kept in ((3.1 * size / 1e6, 3), (2.9 * size / 1e6, 2), (1e-6, 1)):
+        settings.replay_megabytes = megabytes
+        for picture in pictures[:5]:
+            trainer(picture, teacher(picture))
+        assert len(trainer._memory) == kept
+    assert (trainer._memory[0].label == torch.from_numpy(teacher(pictures[4]).label)).all()
+
+
+def test_what_is_always_offered_and_what_was_seen_can_be_chosen(student, pictures, teacher):
+    settings = papers_settings(max_updates=0, seen_classes=True)
+    trainer = StudentTrainer(student, settings)
+    assert trainer.classes == tuple(range(9)), 'nothing was seen'
+    nothing = TeacherPrediction(np.full((64, 96), IGNORE, np.uint8), NO_BOXES)
+    trainer(pictures[0], nothing)
+    assert trainer.classes == tuple(range(9))
+    trainer(pictures[0], teacher(pictures[0]))
+    assert trainer.classes == (0, 8)
+    settings.always_offered = ('horse', 'person')
+    assert trainer.classes == (0, 5, 8)
+    settings.seen_classes = False
+    assert trainer.classes == tuple(range(9))
+
+
+def test_measures_other_weights_as_if_they_were_trained(student, pictures, teacher):
+    settings = papers_settings(max_updates=0, seen_classes=True)
+    other = copy.deepcopy(student)
+    with torch.no_grad():
+        for tensor in other.tensors('partial').values():
+            tensor.mul_(1.1)
+    trainer, twin = StudentTrainer(student, settings), StudentTrainer(other, settings)
+    dog = TeacherPrediction(np.full((64, 96), 4, np.uint8), NO_BOXES)
+    for one in (trainer, twin):
+        one(pictures[0], dog)
+    before, memory = weights_of(student), list(trainer._memory)
+    metric = trainer.measure(pictures[1], teacher(pictures[1]), other.weights())
+    assert metric == twin(pictures[1], teacher(pictures[1])).metric_before
+    assert metric != trainer.measure(pictures[1], teacher(pictures[1]), student.weights())
+    nothing = TeacherPrediction(np.full((64, 96), IGNORE, np.uint8), NO_BOXES)
+    assert trainer.measure(pictures[1], nothing, other.weights()) == settings.threshold
+    assert not changed_tensors(student, before) and trainer._memory == memory
+
+
+def test_key_frames_are_remembered_while_their_features_hold(student, pictures, teacher):
+    trainer = StudentTrainer(student, papers_settings(max_updates=0))
+    trainer(pictures[0], teacher(pictures[0]))
+    weights = {**student.weights(), 'out_conv3.bias': torch.ones(9)}
+    trainer.set_back(weights)
+    assert student.weights_checksum() == student.weights_checksum(weights)
+    assert len(trainer._memory) == 1
+    # With another encoder they would be others.
+    trainer.set_back({**weights, 'in_conv1.bias': 1 + weights['in_conv1.bias']})
+    assert not trainer._memory
 
 
 def test_the_metric_is_of_a_choice_from_seen_classes(student, pictures, teacher):
@@ -458,6 +596,23 @@ def test_trains_a_share_of_the_weights(student, pictures, teacher):
             assert moves[changed].min() >= moves.quantile(0.8999)
     assert all(0.08 < count / len(changed) < 0.1001 for count in counts)
     assert len(moves) == len(changed)
+
+
+def test_the_first_step_moves_what_has_the_largest_gradients():
+    weights = torch.zeros(6)
+    weights.grad = torch.tensor([0.1, -5.0, 0.0, 2.0, 1.0, -0.2])
+    _Selection([weights], torch.optim.Adam([weights]), 1 / 3).step()
+    assert weights.nonzero().flatten().tolist() == [1, 3]
+
+
+def test_a_key_frame_that_is_broken_off_is_forgotten(student, pictures, teacher):
+    trainer = StudentTrainer(student, papers_settings(threshold=1.0))
+
+    def stop():
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        trainer(pictures[0], teacher(pictures[0]), stop)
+    assert not trainer._memory
 
 
 @pytest.mark.parametrize('at_step', [0, 2])

@@ -179,6 +179,33 @@ def test_swapped_weights_are_those_of_a_new_engine(student, scope, precision, de
     assert engine.student.weights_checksum() == expected.weights_checksum()
 
 
+@torch.no_grad()
+def chosen_from(student, frame, classes):
+    x = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float()
+    return np.array(classes)[student(x)[0][list(classes)].argmax(0).numpy()]
+
+
+@pytest.mark.parametrize('size', [(64, 96), (65, 97)])  # by other layers, each
+@pytest.mark.parametrize('precision, share', [('exact', 1.0), ('fast', 0.98)])
+def test_chooses_from_the_classes_that_are_allowed(student, monkeypatch, size, precision, share):
+    monkeypatch.setattr(inference, 'half_precision', lambda device: torch.float16)
+    engine, frame = InferenceEngine(student, precision), picture(*size)
+    for classes in ((1, 5), (0, 5, 8), (3,), range(9)):  # withheld and given back
+        engine.restrict(tuple(classes))
+        assert (engine(frame) == chosen_from(student, frame, classes)).mean() >= share
+        assert set(np.unique(engine(frame))) <= set(classes)
+
+
+def test_other_weights_choose_from_the_same_classes(student):
+    torch.manual_seed(3)
+    other = Student().eval()
+    engine = InferenceEngine(student)
+    engine.restrict((1, 5))
+    engine.swap(other.tensors())
+    for size in ((64, 96), (65, 97)):
+        assert (engine(picture(*size)) == chosen_from(other, picture(*size), (1, 5))).all()
+
+
 def test_swapped_tensors_are_copied(student):
     tensors = {name: t.detach().clone() for name, t in Student().tensors('partial').items()}
     engine, frame = InferenceEngine(student), picture()
@@ -213,6 +240,10 @@ def test_reduced_width_infers_the_reduced_frame(student, device):
     mask = InferenceEngine(student, device=device, width=96)(frame)
     assert mask.shape == (128, 192) and mask.dtype == np.uint8
     assert agree(mask, plain(student, reduced).repeat(2, 0).repeat(2, 1), device)
+
+
+def test_a_flat_frame_stays_large_enough_for_the_student(student):
+    assert InferenceEngine(student, width=96)(picture(64, 960)).shape == (64, 960)
 
 
 def test_width_enlarges_nothing_and_can_be_changed(student):

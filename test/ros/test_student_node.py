@@ -517,5 +517,8 @@ def test_reset_begins_a_new_session_with_the_first_weights(ros, weights, frame):
     play(images, masks, [frame], sec=2)
     wait_for(lambda: len(key_frames) == 2)
     assert key_frames[1].session_id != key_frames[0].session_id
+    # To the teacher it is the same student.
+    assert key_frames[1].student_id == key_frames[0].student_id > 0
+    assert key_frames[1].student == '/student'
     assert (key_frames[1].key_frame_number, key_frames[1].weights_version) == (1, 0)
     assert key_frames[1].weights_checksum == Student.load(weights).weights_checksum()

@@ -1,5 +1,7 @@
 """The teacher node over DDS, and together with the student node."""
 
+import time
+
 from helpers import wait_for
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from shadowtutor_ros.nodes.images import to_message
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import ParameterError
 from shadowtutor_ros.nodes.student_node import StudentNode
-from shadowtutor_ros.nodes.teacher_node import TeacherNode
+from shadowtutor_ros.nodes.teacher_node import Robot, STUDENTS, TeacherNode
 from shadowtutor_ros.wire import key_frame as wire
 from shadowtutor_ros.wire.weight_update import Status, unpack
 
@@ -99,6 +101,36 @@ def test_a_key_frame_for_another_teacher_is_left_to_it(ros, weights, frame):
     wait_for(lambda: updates[-1].key_frame_number == 3)
 
 
+def test_of_each_student_the_newest_key_frame_waits():
+    robot = Robot('', None, None, '')
+    for number in range(1, 4):
+        for student_id in (5, 6):
+            robot.put(KeyFrame(student_id=student_id, key_frame_number=number), float(number))
+    assert [(message.student_id, message.key_frame_number, arrival)
+            for message, arrival in robot.waiting.values()] == [(5, 3, 3.0), (6, 3, 3.0)]
+    for student_id in range(10, 20):
+        robot.put(KeyFrame(student_id=student_id), 4.0)
+    assert list(robot.waiting) == list(range(20 - STUDENTS, 20))
+
+
+def test_the_server_hears_how_long_a_key_frame_waited_and_who_else_there_is(
+        ros, weights, frame, monkeypatch):
+    node, heard = start(ros, weights), []
+    robot = node._robots[0]
+    monkeypatch.setattr(
+        robot.server, 'on_key_frame', lambda asked, on_step, waited, alone: heard.append(
+            (asked.number, waited, alone)))
+    message = key_frame(Student.load(weights), frame)
+    ros.publisher(KeyFrame, 'key_frames')
+    wait_for(lambda: node.count_publishers('key_frames') == 1)
+    node._answer(robot, message, time.perf_counter() - 50.0)
+    ros.publisher(KeyFrame, 'key_frames')
+    wait_for(lambda: node.count_publishers('key_frames') == 2)
+    node._answer(robot, message, time.perf_counter() - 50.0)
+    assert [(number, round(waited, -1), alone) for number, waited, alone in heard] == [
+        (1, 50.0, True), (1, 50.0, False)]
+
+
 def test_a_teacher_that_fails_on_a_frame_goes_on(ros, weights, frame, capfd):
     start(ros, weights, teacher='stub_teachers:BrokenOnce')
     updates, publisher = ros.collect(WeightUpdate, 'weight_updates'), ros.publisher(
@@ -169,7 +201,9 @@ def test_parameters_act_on_the_next_key_frame(ros, weights, frame):
     publisher = ros.publisher(KeyFrame, 'key_frames')
     assert node.set_parameters_atomically([
         Parameter('max_updates', value=1), Parameter('threshold', value=0.9),
-        Parameter('encoding', value='fp16')]).successful
+        Parameter('encoding', value='fp16'),
+        Parameter('always_offered', value=['dog'])]).successful
+    assert node.settings.always_offered == ('dog',)
     publisher.publish(key_frame(Student.load(weights), frame))
     message = wait_for(lambda: updates)[0]
     assert message.steps == 1 and message.threshold == 0.9

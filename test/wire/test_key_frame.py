@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 import pytest
 from shadowtutor_ros.wire.key_frame import (
-    decode_image, encode_image, FORMATS, KeyFrameError, MAX_PIXELS)
+    decode_image, decode_label, encode_image, encode_label, FORMATS, KeyFrameError, MAX_BYTES,
+    MAX_PIXELS)
 
 
 def picture(height=48, width=64):
@@ -67,6 +68,26 @@ def test_wide_frames_are_reduced():
     assert decode_image(*encode_image(frame, 'png', max_width=64)).shape == (48, 64, 3)
     for width in (0, 128, 1000):
         assert (decode_image(*encode_image(frame, 'png', max_width=width)) == frame).all()
+
+
+@pytest.mark.parametrize('size', [(3000, 4000), (2185, 3800), (9000, 100), (40, 240_000)])
+def test_no_frame_is_sent_that_no_teacher_takes(size):
+    said, data = encode_image(np.zeros((*size, 3), np.uint8), 'raw')
+    height, width, _ = decode_image(said, data).shape
+    assert 0.99 * MAX_PIXELS < height * width <= MAX_PIXELS or size == (9000, 100)
+
+
+def test_a_label_comes_back():
+    label = np.random.default_rng(0).choice(np.array([0, 8, 255], np.uint8), (49, 67))
+    decoded = decode_label(encode_label(label))
+    assert (decoded == label).all() and decoded.dtype == np.uint8 and decoded.flags.writeable
+
+
+def test_a_label_that_is_none_or_is_cut_is_refused():
+    whole = encode_label(np.zeros((64, 96), np.uint8))
+    for data in (b'', b'no PNG', whole[:len(whole) // 2], encoded('jpeg')[1]):
+        with pytest.raises(KeyFrameError):
+            decode_label(data)
 
 
 def test_raw_says_its_size():
@@ -197,10 +218,18 @@ def test_oversized_frames_are_refused(said):
 def test_the_limit_is_on_the_pixels():
     height, width = 3840, 2160
     assert height * width == MAX_PIXELS
-    with pytest.raises(KeyFrameError, match='larger than the limit.*max_width'):
+    with pytest.raises(KeyFrameError, match='larger than the limit.*max_width') as caught:
         decode_image('png', png_bomb(height, width + 1))
+    assert caught.value.reason == 'too_large'
     with pytest.raises(KeyFrameError, match='not a whole png'):
         decode_image('png', png_bomb(height, width))
+
+
+@pytest.mark.parametrize('image_format', FORMATS)
+def test_more_bytes_than_any_frame_has_are_not_read(image_format):
+    with pytest.raises(KeyFrameError, match='bytes is larger than the limit') as caught:
+        decode_image(image_format, np.zeros(MAX_BYTES + 1, np.uint8))
+    assert caught.value.reason == 'too_large'
 
 
 def test_oversized_frames_take_no_memory():
