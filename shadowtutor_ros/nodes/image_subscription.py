@@ -58,15 +58,13 @@ class LossMeter:
         """
         Count an image.
 
-        :param stamp: seconds; 0 if it has none.
+        :param stamp: seconds.
         :returns: whether a block is judged now, in :attr:`last`.
         """
         stamps = self._stamps
         if stamps and not 0 < stamp - stamps[-1] <= PAUSE:
-            # Another run of a bag, a pause, or no stamps.
+            # Another run of a bag, a pause, or no stamps, which are all 0.
             stamps.clear()
-        if stamp <= 0:
-            return False
         stamps.append(stamp)
         seconds = stamps[-1] - stamps[0]
         if len(stamps) < BLOCK_IMAGES or seconds < BLOCK_SECONDS:

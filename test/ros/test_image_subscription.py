@@ -67,6 +67,7 @@ def pairs_that_get_slower():
 
 @pytest.mark.parametrize('stamps', [
     camera(600), camera(600, jitter=0.1), pairs_that_get_slower(),
+    100 + np.cumsum(([0.05] * 30 + [0.1] * 8) * 10),
     # Periods of no grid, as of a depth camera that waits for its scene.
     100 + np.cumsum(np.random.default_rng(0).uniform(0.02, 0.2, 600)),
     # Exposure that grows bit by bit.
@@ -74,7 +75,7 @@ def pairs_that_get_slower():
     # A bag that was stopped, or a camera, more than once.
     np.concatenate([camera(100, start=start) for start in (100, 110, 140)]),
     np.zeros(600)], ids=[
-    'steady', 'jitter', 'halved', 'irregular', 'exposure', 'pauses', 'no stamps'])
+    'steady', 'jitter', 'halved', 'halved often', 'irregular', 'exposure', 'pauses', 'no stamps'])
 def test_a_camera_of_which_nothing_is_lost_is_left_alone(stamps):
     assert feed(stamps).lost == 0
 
@@ -146,6 +147,22 @@ def test_no_image_is_lost_or_doubled_when_the_reliability_changes(ros, subscribe
     assert [message.header.stamp.sec for message in images] == list(range(1, sec + 1))
 
 
+def test_the_former_subscription_stays_until_the_new_one_has_brought_an_image(ros, subscribe):
+    subscription, images = subscribe()
+    former = subscription._subscription
+    publisher = ros.probe.create_publisher(Image, 'image', **qos())
+    wait_for(lambda: subscription.reliability == RELIABLE)
+    time.sleep(3 * image_subscription.POLL_PERIOD)
+    assert subscription._former is former
+    for each, sec in (
+            (former, 1), (subscription._subscription, 1), (subscription._subscription, 2),
+            (former, 2)):
+        subscription._receive(each, image(sec))
+    assert [message.header.stamp.sec for message in images] == [1, 2]
+    wait_for(lambda: subscription._former is None)
+    ros.probe.destroy_publisher(publisher)
+
+
 @pytest.mark.parametrize('value, reliability', [
     ('reliable', RELIABLE), ('best_effort', BEST_EFFORT), ('automatic', None)])
 @pytest.mark.parametrize('offered', [RELIABLE, BEST_EFFORT])
@@ -154,7 +171,7 @@ def test_an_override_is_kept(ros, subscribe, value, reliability, offered):
     ros.probe.create_publisher(Image, 'image', **qos(offered))
     wait_for(lambda: subscription._offers())
     time.sleep(3 * image_subscription.POLL_PERIOD)
-    assert subscription.reliability == reliability or offered
+    assert subscription.reliability == (reliability or offered)
 
 
 def test_an_override_that_is_wrong_is_one_clear_error(subscribe):

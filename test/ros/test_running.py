@@ -159,7 +159,8 @@ def test_a_teacher_ends_while_its_network_is_loaded(ros, weights, number):
         assert 'Traceback' not in process.output
 
 
-def test_a_node_ends_where_its_main_thread_hangs(weights):
+@pytest.mark.parametrize('where', ['timer', 'thread'])
+def test_a_node_ends_whatever_hangs(where):
     code = """
 import threading, time
 from rclpy.node import Node
@@ -168,7 +169,10 @@ from shadowtutor_ros.nodes.running import run
 class Hanging(Node):
     def __init__(self):
         super().__init__('hanging')
-        self.create_timer(0.1, self.hang)
+        if where == 'timer':
+            self.create_timer(0.1, self.hang)
+        else:  # for which the interpreter would wait
+            threading.Thread(target=self.hang).start()
 
     def hang(self):
         print('called', flush=True)
@@ -176,7 +180,7 @@ class Hanging(Node):
 
 raise SystemExit(run(Hanging, None))
 """
-    with Process(98, '-c', code) as process:
+    with Process(98, '-c', f'where = {where!r}{code}') as process:
         process.wait_for('called')
         assert process.end(signal.SIGINT) == 0
         assert 'Traceback' not in process.output
