@@ -119,10 +119,10 @@ def make_method(name: str, update_delay: int | None, settings: dict[str, Any]) -
     if not 1 <= low <= high:
         raise SettingsError(
             f'min_stride is {low} and max_stride {high}: give 1 or above, the larger one last')
-    for name in values['always_offered']:
-        if name not in CLASS_NAMES:
+    for offered in values['always_offered']:
+        if offered not in CLASS_NAMES:
             raise SettingsError(
-                f"always_offered holds '{name}': choose from {', '.join(CLASS_NAMES)}")
+                f"always_offered holds '{offered}': choose from {', '.join(CLASS_NAMES)}")
     if not 0 < values['threshold'] < 1:
         raise SettingsError(f"threshold is {values['threshold']}: give a number between 0 and 1")
     if not 1 <= values['key_frame.quality'] <= 100:

@@ -28,7 +28,9 @@ def test_a_setting_has_the_type_of_its_field(text, name, value):
 
 def test_settings_reach_where_they_belong():
     method = make_method('partial', None, dict(map(parse_setting, [
-        'max_stride=32', 'threshold=0.7', 'key_frame.format=webp', 'key_frame.quality=60'])))
+        'max_stride=32', 'threshold=0.7', 'key_frame.format=webp', 'key_frame.quality=60',
+        'always_offered=dog'])))
+    assert method.name == 'partial' and method.server.always_offered == ('dog',)
     assert method.client.max_stride == 32 and method.server.threshold == 0.7
     assert (method.image_format, method.quality) == ('webp', 60)
 
