@@ -181,7 +181,7 @@ class TeacherNode(Node):
                 alone=self.count_publishers(robot.key_frames) == 1)
         except KeyFrameError as error:
             update = robot.server.refuse(
-                message.session_id, message.key_frame_number, message.model_id, error)
+                message.session_id, message.key_frame_number, plain(message.model_id), error)
             self.get_logger().error(
                 f'{name}: key frame {message.key_frame_number} was refused: {error}',
                 throttle_duration_sec=5.0)
