@@ -17,7 +17,7 @@ from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import checksum
 from shadowtutor_ros.wire.key_frame import decode_label, KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import (
-    most_bytes, REFUSALS, Status, unpack, UpdateRejected, WeightUpdate)
+    most_bytes, Status, unpack, UpdateRejected, WeightUpdate)
 
 #: What to do when the update has not come MIN_STRIDE frames after its key frame: go on with the
 #: weights at hand, or wait for it as the paper's client does.
@@ -418,8 +418,7 @@ class Client:
             self._settle(update.key_frame_number)
         else:  # another teacher may still answer it
             self._awaited = None
-        # What the teacher calls its reason is counted, so it must be one of few.
-        reason = update.refusal if update.refusal in REFUSALS else 'other'
+        reason = update.refusal_reason
         self.counters.refuse(reason)
         self.refused = True
         self._offer(range(NUM_CLASSES))
@@ -506,7 +505,9 @@ class Client:
         return weights, self._own_metric(update) if update.label else None
 
     def _check_figures(self, update: WeightUpdate) -> None:
-        metrics = [update.metric_after] + [update.metric_before] * (not update.label)
+        metrics = [update.metric_after]
+        if update.status != Status.DONE or not update.label:  # else the robot finds out
+            metrics.append(update.metric_before)
         if not (all(0 <= metric <= 1 for metric in metrics) and 0 < update.threshold < 1):
             raise UpdateRejected(
                 'metric', f'metrics {update.metric_before} and {update.metric_after} or threshold '
@@ -516,15 +517,20 @@ class Client:
             raise UpdateRejected(
                 'seconds', f'{update.teacher_seconds} s of the teacher or '
                 f'{update.training_seconds} s of training are not 0 to {_LONGEST:.0f}')
-        if not update.classes or not set(update.classes) <= set(range(NUM_CLASSES)):
+        bounds = -1, *update.classes, NUM_CLASSES
+        if not update.classes or not all(map(int.__lt__, bounds, bounds[1:])):
             raise UpdateRejected(
-                'classes', f'the classes {update.classes[:10]} are not of the {NUM_CLASSES} known')
+                'classes', f'the classes {update.classes[:10]} are not some of the {NUM_CLASSES} '
+                'known, ascending')
 
     def _own_metric(self, update: WeightUpdate) -> float:
         """Compute the metric of the mask that was made of the key frame, against its label."""
         mask = self._unanswered[update.key_frame_number].mask
+        if mask is None:
+            raise UpdateRejected(
+                'label', 'the key frame could not be inferred, so its label says nothing')
         try:
-            label = decode_label(update.label)
+            label = decode_label(update.label, mask.shape)
         except KeyFrameError as error:
             raise UpdateRejected('label', f'its label cannot be read: {error}') from None
         if np.any((label >= NUM_CLASSES) & (label != IGNORE)):

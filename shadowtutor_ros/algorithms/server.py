@@ -205,7 +205,7 @@ class Server:
 
     def _check_time(self, key_frame: KeyFrame, waited: float) -> None:
         expected = min(self._services, default=0.0)
-        if waited + expected > key_frame.useful_seconds:
+        if not waited + expected <= key_frame.useful_seconds:  # NaN is no time either
             # What was slow once need not be so for ever.
             if self._services:
                 self._services.popleft()

@@ -38,10 +38,10 @@ def key_frame_from_message(message: KeyFrameMessage) -> KeyFrame:
     :raises KeyFrameError: if its image cannot be read.
     """
     return KeyFrame(
-        message.session_id, message.key_frame_number, message.frame_index, message.model_id,
-        message.initial_checksum, message.weights_version, message.weights_checksum,
-        decode_image(message.image.format, message.image.data), message.student_id,
-        plain(message.student), message.teacher_id, message.useful_seconds)
+        message.session_id, message.key_frame_number, message.frame_index,
+        plain(message.model_id), message.initial_checksum, message.weights_version,
+        message.weights_checksum, decode_image(message.image.format, message.image.data),
+        message.student_id, plain(message.student), message.teacher_id, message.useful_seconds)
 
 
 def update_to_message(
@@ -76,12 +76,13 @@ def update_from_message(message: WeightUpdateMessage) -> WeightUpdate:
     """
     return WeightUpdate(
         session_id=message.session_id, key_frame_number=message.key_frame_number,
-        model_id=message.model_id, teacher_id=message.teacher_id, teacher=plain(message.teacher),
-        status=message.status, refusal=message.refusal, text=plain(message.text),
+        model_id=plain(message.model_id), teacher_id=message.teacher_id,
+        teacher=plain(message.teacher), status=message.status, refusal=plain(message.refusal),
+        text=plain(message.text),
         needed_seconds=message.needed_seconds, base_checksum=message.base_checksum,
         weights_checksum=message.weights_checksum,
         tensors=PackedTensors(
-            message.encoding, tuple(message.tensors), message.blob.tobytes(),
+            plain(message.encoding), tuple(message.tensors), message.blob.tobytes(),
             message.uncompressed_size, message.blob_checksum),
         label=message.label.tobytes(), classes=tuple(message.classes),
         metric_before=message.metric_before, metric_after=message.metric_after,

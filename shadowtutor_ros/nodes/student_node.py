@@ -330,7 +330,7 @@ class StudentNode(Node):
                 continue
             if update.status == Status.REFUSED:
                 self._say_once(
-                    f'refused {update.refusal}',
+                    f'refused {update.refusal_reason}',
                     f"the teacher '{update.teacher}' refused a key frame: {update.text}")
                 continue
             size = dict(self._sent).get(update.key_frame_number)

@@ -193,7 +193,7 @@ class TeacherNode(Node):
                 fail(self, str(error))
                 raise _Closing from error
             update = robot.server.refuse(
-                message.session_id, message.key_frame_number, message.model_id, error)
+                message.session_id, message.key_frame_number, plain(message.model_id), error)
             self.get_logger().error(
                 f'{name}: key frame {message.key_frame_number} was refused: {error}',
                 throttle_duration_sec=5.0)

@@ -113,6 +113,11 @@ class WeightUpdate:
     teacher_seconds: float = 0.0
     training_seconds: float = 0.0
 
+    @property
+    def refusal_reason(self) -> str:
+        """The refusal as one of few to count by: of :data:`REFUSALS`, or 'other'."""
+        return self.refusal if self.refusal in REFUSALS else 'other'
+
 
 def _flat(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().contiguous().numpy().reshape(-1)

@@ -622,6 +622,22 @@ def test_a_label_of_which_no_pixel_counts_decides_nothing(astray):
     assert astray.student.weights_checksum() == before
 
 
+def test_a_label_of_a_frame_that_could_not_be_inferred_is_rejected(astray, monkeypatch):
+    def fail(self, frame):
+        raise RuntimeError('out of memory')
+
+    astray.update(metric_alone(astray.key_frames[-1]))
+    astray.run(7)
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        patched.setattr(Robot, '__call__', fail)
+        astray.run_to_key_frame()
+    before = astray.state()
+    with pytest.raises(UpdateRejected) as caught:
+        astray.update(from_the_file(astray, 0.9))
+    assert caught.value.reason == 'label' and astray.state() == before
+    astray.run_to_key_frame()
+
+
 # --- late_update: wait --------------------------------------------------------------------------
 
 def test_waits_at_min_stride_alone(robot):
@@ -857,6 +873,8 @@ FAULTS = {
     'metric infinite': ('metric', lambda u: replace(u, metric_after=math.inf)),
     'metric before above 1': ('metric', lambda u: replace(u, metric_before=1e300)),
     'metric before NaN': ('metric', lambda u: replace(u, metric_before=math.nan)),
+    'metric before NaN beside a label without weights': ('metric', lambda u: replace(
+        u, status=Status.NOTHING_TO_GAIN, metric_before=math.nan, label=encode_label(LABEL))),
     'a teacher of ages': ('seconds', lambda u: replace(u, teacher_seconds=1e38)),
     'a training before its time': ('seconds', lambda u: replace(u, training_seconds=-1.0)),
     'a training without end': ('seconds', lambda u: replace(u, training_seconds=math.inf)),
@@ -869,8 +887,12 @@ FAULTS = {
     'a label that is none': ('label', lambda u: replace(u, label=b'no PNG')),
     'a label of unknown classes': ('label', lambda u: replace(
         u, label=encode_label(np.full_like(LABEL, 9)))),
+    'a label that is larger than the frame': ('label', lambda u: replace(
+        u, label=encode_label(np.zeros((64, 97), np.uint8)))),
     'a label without end': ('size', lambda u: replace(u, label=bytes(MAX_LABEL + 1))),
     'no classes': ('classes', lambda u: replace(u, classes=())),
+    'classes in another order': ('classes', lambda u: replace(u, classes=(8, 0))),
+    'a class twice': ('classes', lambda u: replace(u, classes=(0, 0))),
     'an unknown class': ('classes', lambda u: replace(u, classes=(0, 9))),
     'unknown encoding': ('encoding', lambda u: with_tensors(u, encoding='int2')),
     'cut': ('size', lambda u: with_blob(u, u.tensors.blob[:-4])),

@@ -3,12 +3,17 @@
 from dataclasses import fields
 
 import numpy as np
+import pytest
 from std_msgs.msg import Header
 
+from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
+from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.messages import (
     key_frame_from_message, key_frame_to_message, plain, update_from_message, update_to_message)
-from shadowtutor_ros.wire.key_frame import KeyFrame
+from shadowtutor_ros.wire.key_frame import encode_image, KeyFrame
 from shadowtutor_ros.wire.weight_update import PackedTensors, Status, WeightUpdate
+
+HOSTILE = 'a\nb\x1b[31m' + 10 ** 6 * 'c'
 
 
 def header():
@@ -43,3 +48,25 @@ def test_an_update_comes_back():
 def test_text_from_the_network_is_one_short_line():
     assert plain('a\nb\x07\x1b[31m é') == 'a?b??[31m é'
     assert len(plain('x' * 10 ** 6)) == 400
+
+
+@pytest.mark.parametrize('field', ['model_id', 'teacher', 'refusal', 'text', 'encoding'])
+def test_texts_of_an_update_are_short_lines(field):
+    update = update_from_message(WeightUpdateMessage(**{field: HOSTILE}))
+    text = update.tensors.encoding if field == 'encoding' else getattr(update, field)
+    assert text.startswith('a?b?[31mc') and len(text) == 400
+
+
+@pytest.mark.parametrize('field', ['model_id', 'student'])
+def test_texts_of_a_key_frame_are_short_lines(field):
+    message = KeyFrameMessage(**{field: HOSTILE})
+    message.image.format, data = encode_image(np.zeros((48, 64, 3), np.uint8), 'png')
+    message.image.data = data.tobytes()
+    text = getattr(key_frame_from_message(message), field)
+    assert text.startswith('a?b?[31mc') and len(text) == 400
+
+
+def test_an_unknown_refusal_has_a_reason_of_few():
+    reasons = {update_from_message(WeightUpdateMessage(refusal=refusal)).refusal_reason
+               for refusal in ('training', 'a', 'b', HOSTILE)}
+    assert reasons == {'training', 'other'}

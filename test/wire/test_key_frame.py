@@ -293,6 +293,39 @@ def test_a_jpeg_of_endless_scans_is_refused():
         decode_image('jpeg', data[:-2] + 100 * scan + data[-2:])
 
 
+def test_a_jpeg_of_endless_segments_is_refused():
+    data = encoded('jpeg')[1]
+    for filling in (b'\xff\xfe\0\2', b'\xff'):  # comments, and what stands before a marker
+        with pytest.raises(KeyFrameError, match='whole jpeg|256 segments'):
+            decode_image('jpeg', data[:2] + 300 * filling + data[2:])
+    assert decode_image('jpeg', data[:2] + 9 * b'\xff\xfe\0\2' + data[2:]).shape == (48, 64, 3)
+
+
+def test_a_png_in_endless_pieces_is_refused():
+    data = encoded('png')[1]
+    with pytest.raises(KeyFrameError, match='pieces'):
+        decode_image('png', data[:33] + 300 * chunk(b'abCd', b'') + data[33:])
+    assert decode_image('png', data[:33] + 9 * chunk(b'abCd', b'') + data[33:]).any()
+
+
+@pytest.mark.parametrize('text', [
+    b'zTXtComment\0\0', b'iTXtComment\0\1\0\0\0', b'iCCPsRGB\0\0'])
+def test_texts_of_a_png_are_not_unfolded(text):
+    data = encoded('png')[1]
+    # Pillow itself refuses more than 64 MB of them.
+    texts = 70 * chunk(text[:4], text[4:] + zlib.compress(bytes(2 ** 20 - 99)))
+    for place in (33, -12):  # before and behind the pixels
+        assert (decode_image('png', data[:place] + texts + data[place:]) == picture()).all()
+
+
+def test_a_label_is_no_larger_than_its_frame():
+    label = np.eye(48, 64, dtype=np.uint8)
+    assert (decode_label(encode_label(label), (48, 64)) == label).all()
+    for most in ((47, 64), (48, 63)):
+        with pytest.raises(KeyFrameError, match=f'48x64 pixels are more than the {most[0]}x'):
+            decode_label(encode_label(label), most)
+
+
 def test_a_narrow_frame_stays_large_enough_for_the_student():
     frame = np.zeros((120, 3840, 3), np.uint8)
     kind, data = encode_image(frame, 'raw', max_width=640)
