@@ -25,6 +25,7 @@ REQUIREMENTS = [
 LIBRARIES = {
     'PIL': ('pillow', 'python3-pil'),
     'cv2': ('opencv-python', 'python3-opencv'),
+    'hypothesis': ('hypothesis', 'python3-hypothesis'),
     'matplotlib': ('matplotlib', 'python3-matplotlib'),
     'numpy': ('numpy', 'python3-numpy'),
     'onnxruntime': ('onnxruntime', 'python3-onnxruntime-pip'),
