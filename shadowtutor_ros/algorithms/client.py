@@ -439,7 +439,7 @@ class Client:
     def _settle(self, number: int) -> None:
         """Await this key frame no longer, nor those before it."""
         self._unanswered = {n: one for n, one in self._unanswered.items() if n > number}
-        if self._awaited is not None and self._awaited <= number:
+        if self._awaited == number:
             self._awaited = None
         self._forget_states()
 
