@@ -9,10 +9,11 @@ import time
 
 import pytest
 
+from shadowtutor_ros.evaluation import parallel
 from shadowtutor_ros.evaluation.parallel import GRACE, run_tasks, WorkError
 
 #: Seconds after which what has not ended hangs.
-ENOUGH = 120
+ENOUGH = 300
 
 
 def work(task, emit):
@@ -95,7 +96,8 @@ def test_what_does_not_end_is_ended(task, no_process_left):
         run_tasks(work, ['deaf', task], lambda message: None, 2)
 
 
-def test_an_end_lets_work_clean_up(tmp_path):
+def test_an_end_lets_work_clean_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, 'GRACE', ENOUGH)
     with pytest.raises(KeyboardInterrupt):
         run_tasks(leave, [tmp_path / 'a', tmp_path / 'b'], raise_at_the_second(), 2)
     assert (tmp_path / 'a').exists() and (tmp_path / 'b').exists()
