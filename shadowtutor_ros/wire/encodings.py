@@ -34,9 +34,6 @@ class Encoding(Protocol):
     compressed: bool
     share: float
 
-    def least(self, count: int) -> int:
-        """Return the bytes that ``count`` values take at least, before compression."""
-
     def most(self, count: int) -> int:
         """Return the bytes that ``count`` values take at most, before compression."""
 
@@ -93,11 +90,9 @@ class Absolute:
     compressed = False  # the low bits of weights are noise
     share = 1.0
 
-    def least(self, count: int) -> int:
+    def most(self, count: int) -> int:
         """See :class:`Encoding`."""
         return count * np.dtype(self.dtype).itemsize
-
-    most = least
 
     def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
         """See :class:`Encoding`."""
@@ -117,11 +112,9 @@ class Int8:
     compressed = True
     share = 1.0
 
-    def least(self, count: int) -> int:
+    def most(self, count: int) -> int:
         """See :class:`Encoding`."""
         return 4 + count
-
-    most = least
 
     def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
         """See :class:`Encoding`."""
@@ -153,11 +146,9 @@ class Int4:
     compressed = True
     share = 1.0
 
-    def least(self, count: int) -> int:
+    def most(self, count: int) -> int:
         """See :class:`Encoding`."""
         return 4 + (count + 1) // 2
-
-    most = least
 
     def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
         """See :class:`Encoding`."""
@@ -189,13 +180,9 @@ class Sparse:
     share: float
     compressed = True
 
-    def least(self, count: int) -> int:
-        """See :class:`Encoding`."""
-        return 4 + (count + 7) // 8
-
     def most(self, count: int) -> int:
         """See :class:`Encoding`."""
-        return self.least(count) + count
+        return 4 + (count + 7) // 8 + count
 
     def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
         """See :class:`Encoding`."""

@@ -179,12 +179,10 @@ def unpack(packed: PackedTensors, base: dict[str, torch.Tensor]) -> dict[str, to
             'ascending')
     names = list(base)
     sent = {names[place]: base[names[place]] for place in places}
-    least, most = (sum(bound(tensor.numel()) for tensor in sent.values())
-                   for bound in (code.least, code.most))
-    if not least <= packed.uncompressed_size <= most:
+    most = sum(code.most(tensor.numel()) for tensor in sent.values())
+    if packed.uncompressed_size > most:
         raise UpdateRejected(
-            'size', f'{packed.uncompressed_size} bytes are said, where '
-            f"{least if least == most else f'{least} to {most}'} were wanted")
+            'size', f'{packed.uncompressed_size} bytes are said, where {most} are possible')
     if zlib.crc32(packed.blob) != packed.checksum:
         raise UpdateRejected('checksum', 'the checksum does not fit the bytes')
     tensors, offset = {}, 0

@@ -11,7 +11,7 @@ from shadowtutor_ros.models.inference import InferenceEngine
 from shadowtutor_ros.models.student import checksum
 from shadowtutor_ros.wire.key_frame import encode_label
 from shadowtutor_ros.wire.weight_update import (
-    NO_TENSORS, pack, REFUSALS, REJECTION_REASONS, Status, UpdateRejected,
+    most_bytes, NO_TENSORS, pack, REFUSALS, REJECTION_REASONS, Status, UpdateRejected,
     WeightUpdate)
 import torch
 
@@ -956,6 +956,20 @@ def test_a_bad_update_changes_nothing_and_is_counted(robot, fault):
         robot.update(new_weights(key_frame, robot.student, 'full'))
         assert robot.client.weights_version == 1
     assert robot.client.counters.updates_rejected == {reason: 1}
+
+
+def test_what_is_too_large_is_screened_out_before_it_is_read(robot):
+    robot.run(1)
+    weights = robot.student.weights()
+    possible = {'tensors': len(weights), 'blob': most_bytes(weights), 'label': MAX_LABEL,
+                'classes': 9}
+    robot.client.screen(robot.client.session_id, 1, **possible)
+    for name, reason in (
+            ('tensors', 'layout'), ('blob', 'size'), ('label', 'size'), ('classes', 'layout')):
+        with pytest.raises(UpdateRejected) as caught:
+            robot.client.screen(
+                robot.client.session_id, 1, **{**possible, name: possible[name] + 1})
+        assert caught.value.reason == reason
 
 
 def test_rejections_add_up_by_reason(robot):
