@@ -1,11 +1,17 @@
-"""How far a scene has drifted from its last key frame, in the student's own features."""
+"""
+How the scene has changed since its last key frame: as a whole, and region by region.
 
+As a whole in the student's own features (:class:`SceneDrift`), where another scene is far away and
+a small thing hides; region by region in the image itself (:class:`SceneWatch`), where a small
+thing shows and no weights have a say.
+"""
+
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-#: Cells, rows by columns, that the features are averaged over: coarse, so that a small movement
-#: of what is seen is no drift.
-_GRID = 3, 4
+from shadowtutor_ros.models.inference import InferenceEngine
 
 
 class SceneDrift:
@@ -14,25 +20,174 @@ class SceneDrift:
 
     It is the Euclidean distance of their averaged features over the length of the reference's: 0
     for equal frames, about 1 where one has nothing to do with the other. It costs next to nothing,
-    since inference computes the features anyway.
+    since inference computes the features anyway; only where an update has changed the encoder the
+    reference is inferred again, as features of other weights cannot be compared.
     """
 
+    #: Cells, rows by columns, that the features are averaged over: coarse, so that a small
+    #: movement of what is seen is no drift.
+    GRID = 3, 4
+
     def __init__(self) -> None:
-        self._reference: torch.Tensor | None = None
+        #: The reference and the last frame: features and image.
+        self._reference: tuple[torch.Tensor, np.ndarray] | None = None
+        self._last: tuple[torch.Tensor, np.ndarray] | None = None
+        self._encoder_version = 0
         #: Of the last frame.
         self.distance = 0.0
 
-    def update(self, enc3: torch.Tensor, is_reference: bool) -> float:
+    def update(self, engine: InferenceEngine, frame: np.ndarray, is_reference: bool) -> float:
         """
         Measure a frame.
 
-        :param enc3: what the student's last encoder block made of it, 1×C×h×w.
+        :param engine: has just inferred it; where an update has changed the encoder it infers the
+            reference next.
+        :param frame: H×W×3 uint8, BGR; must not be written to later.
         :param is_reference: whether it becomes the reference.
         :returns: its distance from the reference; 0 for the reference itself.
         """
-        features = F.adaptive_avg_pool2d(enc3.float(), _GRID)
-        if is_reference or self._reference is None or self._reference.shape != features.shape:
-            self._reference = features
-        difference = torch.linalg.vector_norm(features - self._reference)
-        self.distance = float(difference / torch.linalg.vector_norm(self._reference))
+        features = self._features(engine)
+        self._last = features, frame
+        if (is_reference or self._reference is None
+                or self._reference[0].shape != features.shape):
+            self._encoder_version = engine.encoder_version
+            self.refer()
+            return self.distance
+        if engine.encoder_version != self._encoder_version:
+            self._encoder_version = engine.encoder_version
+            engine(self._reference[1])
+            self._reference = self._features(engine), self._reference[1]
+        reference = self._reference[0]
+        difference = torch.linalg.vector_norm(features - reference)
+        self.distance = float(difference / torch.linalg.vector_norm(reference))
         return self.distance
+
+    def refer(self) -> None:
+        """Make the last frame the reference."""
+        self._reference = self._last
+        self.distance = 0.0
+
+    def _features(self, engine: InferenceEngine) -> torch.Tensor:
+        return F.adaptive_avg_pool2d(engine.last_enc3.float(), self.GRID)
+
+
+class SceneWatch:
+    """
+    Watches the regions of an otherwise still scene for what was not in its last key frame.
+
+    The image is reduced to cells, and each compared with the reference's, times the gain that
+    most cells have in common: the exposure. It has changed if it differs by more than noise, than
+    a trembling camera would make of its surroundings, and than several times what is usual over
+    the frame at hand: where everything moves, nothing stands out. Changed cells that touch make a
+    region, and a region that moves from one frame to the next is the same as long as it overlaps
+    itself. What had changed in a key frame is known from then on, wherever it goes, until it has
+    kept still for :data:`MEMORY`; but less than :data:`WHOLE`, and what has grown by
+    :data:`GROWTH` since, was the head of what was coming.
+
+    :ivar changed: whether a region of the last frame has differed from the reference for
+        :data:`STAY`.
+    :ivar entered: whether there is such a region of something that is not known.
+    """
+
+    #: Cells, rows by columns. What covers 0.5 % of the frame covers a dozen.
+    GRID = 36, 64
+    #: A region is at least so many of them, 0.25 % of the frame: the darker half of somebody may
+    #: look like what is behind.
+    LEAST = 6
+    #: What has to be so large at least in a key frame to be known, 0.5 % of the frame.
+    WHOLE = 12
+    #: A known thing that moves changes where it was and where it is: twice its size.
+    GROWTH = 3.0
+    #: Seconds that a region has to be there: a flash, or a bird that flies past, is not.
+    STAY = 0.5
+    #: Seconds that a known thing may keep still before it counts as new when it moves again.
+    MEMORY = 2.0
+
+    #: Grey levels, of 255: cells of a camera at night and of a strongly compressed video differ by
+    #: some 6 from frame to frame.
+    _NOISE = 10.0
+    #: Of the contrast with the cells around, for a camera that trembles by a tenth of a cell.
+    _TREMBLE = 0.1
+    #: Of the frame's median difference.
+    _USUAL = 4.0
+    #: Share of the frame above which what has changed is the whole of it.
+    _MOST = 0.25
+    #: Grey levels that are added before gains are taken, so that black cells have one too.
+    _BLACK = 16.0
+
+    def __init__(self) -> None:
+        self.changed = self.entered = False
+        self._time = 0.0
+        #: 36×64×3 float32, grey levels.
+        self._cells: np.ndarray | None = None
+        self._reference: np.ndarray | None = None
+        #: What the contrast of the reference adds to the limit; 36×64.
+        self._tolerance: np.ndarray | None = None
+        #: For each cell the seconds for which a region has been there, those for which what is
+        #: there stays known, and of how many cells that was in the key frame.
+        self._age = np.zeros(self.GRID, np.float32)
+        self._known = np.zeros(self.GRID, np.float32)
+        self._size = np.zeros(self.GRID, np.float32)
+        #: Of the last frame: where, 36×64 bool, and of how many changed cells.
+        self._regions: list[tuple[np.ndarray, int]] = []
+
+    def update(self, frame: np.ndarray, now: float) -> None:
+        """
+        Look at a frame; the first one becomes the reference.
+
+        :param frame: H×W×3 uint8, BGR.
+        :param now: seconds, on any clock that does not jump back.
+        """
+        # Of every row a cell has all pixels, of every so many rows one: a few dozen to average.
+        rows = frame[::max(1, frame.shape[0] // (5 * self.GRID[0]))]
+        cells = cv2.resize(rows, self.GRID[::-1], interpolation=cv2.INTER_AREA)
+        self._cells = cells.astype(np.float32) + self._BLACK
+        if self._reference is None:
+            self.refer()
+        elapsed, self._time = max(0.0, now - self._time), now
+        self._regions = self._find_regions()
+        age, self._age = self._age, np.maximum(self._age - elapsed, 0)
+        self._known = np.maximum(self._known - elapsed, 0)
+        self._size[self._known == 0] = 0
+        self.changed = self.entered = False
+        for region, cells in self._regions:
+            before = age[region].max()
+            # A moment for what is seen for the first time.
+            self._age[region] = seconds = before + elapsed if before else 1e-3
+            size = self._size[region].max()
+            is_known = cells <= self.GROWTH * size
+            if is_known:
+                self._known[region], self._size[region] = self.MEMORY, size
+            if seconds >= self.STAY:
+                self.changed = True
+                self.entered |= not is_known and cells <= self._MOST * region.size
+
+    def refer(self) -> None:
+        """Make the last frame, if there was one, the reference: what has changed in it is known."""
+        if self._cells is None:
+            return
+        for region, cells in self._regions:
+            if cells >= self.WHOLE:
+                self._known[region], self._size[region] = self.MEMORY, cells
+        self._reference = self._cells
+        square = np.ones((3, 3), np.uint8)
+        contrast = cv2.dilate(self._reference, square) - cv2.erode(self._reference, square)
+        self._tolerance = self._TREMBLE * contrast.max(2)
+        self._age[:] = 0
+        self._regions = []
+        self.changed = self.entered = False
+
+    def _find_regions(self) -> list[tuple[np.ndarray, int]]:
+        """Find what has changed; where it is has a margin of one cell."""
+        gain = np.median(self._cells / self._reference, axis=(0, 1))
+        difference = np.abs(self._cells - gain * self._reference).max(2)
+        limit = np.maximum(self._NOISE, self._USUAL * np.median(difference)) + self._tolerance
+        changed = (difference > limit).astype(np.uint8)
+        total = np.count_nonzero(changed)
+        if total > self._MOST * changed.size:
+            return [(np.ones(self.GRID, bool), total)]
+        # Grown, so that the parts of a thing that is striped make one region.
+        count, labels = cv2.connectedComponents(cv2.dilate(changed, np.ones((3, 3), np.uint8)))
+        cells = np.bincount(labels[changed > 0], minlength=count)
+        return [(labels == number, int(cells[number]))
+                for number in range(1, count) if cells[number] >= self.LEAST]
