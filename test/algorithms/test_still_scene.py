@@ -240,15 +240,16 @@ def test_with_still_0_nobody_watches(still, still_limit):
 
 
 #: Frames of the corridor in which the teacher's label of a person (YOLO11n at 640 pixels) is
-#: 0.5 % of the frame for the first time in a second; nobody is there for seconds before each.
-ENTRANCES = 60, 228, 506, 745, 928, 1237
+#: 0.5 % of the frame for the first time in a second; but for 921, where the teacher does not
+#: recognise who is half in the picture, and labels nothing before 10.8 % in frame 928.
+ENTRANCES = 60, 228, 506, 745, 921, 1237
 
 
 def test_who_enters_a_corridor_is_seen_within_a_second(shared):
     path = shared('data/videos/intel_one-by-one-person.mp4')
     robot = Robot(width=160)
     robot.metrics = 0.5, 0.95
-    key_frames = robot.watch(open_source(str(path), (320, 184)))
+    key_frames = robot.watch(open_source(str(path), (320, 184), frames=1260))
     print(f'\n{len(key_frames)} key frames: {key_frames}')
     for entrance in ENTRANCES:
         seconds = (min(k for k in key_frames if k >= entrance) - entrance) / robot.rate
