@@ -253,7 +253,7 @@ class Client:
 
     @property
     def _is_familiar(self) -> bool:
-        """Whether the student was good enough on the last key frame before it was trained on it."""
+        """Whether the student was good enough on the last key frame before it was trained."""
         update = self.last_update
         return update is not None and update.metric_before > update.threshold
 

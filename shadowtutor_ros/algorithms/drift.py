@@ -79,26 +79,26 @@ class SceneWatch:
     frames, times the gain that most cells have in common: the exposure. It has changed if it
     differs from all of them by more than noise, than a trembling camera would make of its
     surroundings, and than several times what is usual over the frame at hand: where everything
-    moves, nothing stands out. What somebody uncovers who leaves has been seen before. Changed cells that touch make a
-    region, and a region that moves from one frame to the next is the same as long as it overlaps
-    itself. What had changed in a key frame is known from then on, wherever it goes, until it has
-    kept still for :data:`MEMORY`; but less than :data:`WHOLE`, and what has grown by
-    :data:`GROWTH` since, was the head of what was coming.
+    moves, nothing stands out. What somebody who leaves uncovers has been seen before.
 
-    :ivar changed: whether a region of the last frame has differed from the reference for
-        :data:`STAY`.
+    Changed cells that touch make a region, and a region that moves is the same from one frame to
+    the next where it overlaps itself. What had changed in a key frame is known from then on,
+    wherever it goes, until it has kept still for :data:`MEMORY`; but less than :data:`WHOLE`, and
+    what has grown by :data:`GROWTH` since, was the head of what was coming.
+
+    :ivar changed: whether a region has differed from the last key frames for :data:`STAY`.
     :ivar entered: whether there is such a region of something that is not known.
     """
 
     #: Cells, rows by columns. What covers 0.5 % of the frame covers a dozen.
     GRID = 36, 64
+    #: Key frames that are remembered.
+    VIEWS = 6
     #: A region is at least so many of them, 0.25 % of the frame: the darker half of somebody may
     #: look like what is behind.
     LEAST = 6
     #: What has to be so large at least in a key frame to be known, 0.5 % of the frame.
     WHOLE = 12
-    #: Key frames that are remembered.
-    VIEWS = 6
     #: A known thing that moves changes where it was and where it is: twice its size.
     GROWTH = 3.0
     #: Seconds that a region has to be there: a flash, or a bird that flies past, is not.
@@ -137,7 +137,7 @@ class SceneWatch:
 
     def update(self, frame: np.ndarray, now: float) -> None:
         """
-        Look at a frame; the first one becomes the reference.
+        Look at a frame; the first one counts as a key frame.
 
         :param frame: H×W×3 uint8, BGR.
         :param now: seconds, on any clock that does not jump back.
@@ -168,7 +168,7 @@ class SceneWatch:
                 self.entered |= not is_known and cells <= self._MOST * region.size
 
     def refer(self) -> None:
-        """Make the last frame, if there was one, the reference: what has changed in it is known."""
+        """Remember the last frame, if there was one, as a key frame."""
         if self._cells is None:
             return
         for region, cells in self._regions:
@@ -179,7 +179,8 @@ class SceneWatch:
         if self._views:
             gain = self._gain()
             self._views = [(gain * view, tolerance) for view, tolerance in self._views]
-        self._views = [(self._cells, self._TREMBLE * np.max(contrast, axis=0)), *self._views][:self.VIEWS]
+        view = self._cells, self._TREMBLE * np.max(contrast, axis=0)
+        self._views = [view, *self._views][:self.VIEWS]
         self._age[:] = 0
         self._regions = []
         self.changed = self.entered = False
@@ -193,9 +194,10 @@ class SceneWatch:
 
     def _find_regions(self) -> list[tuple[np.ndarray, int]]:
         """Find what has changed; where it is has a margin of one cell."""
-        cells = self._cells / self._gain()
+        gain, white = self._gain(), 255 + self._BLACK
         difference = np.minimum.reduce([
-            np.abs(cells - view).max(0) - tolerance for view, tolerance in self._views])
+            np.abs(self._cells - np.minimum(gain * view, white)).max(0) - tolerance
+            for view, tolerance in self._views])
         limit = max(self._NOISE, self._USUAL * float(np.median(difference)))
         changed = (difference > limit).astype(np.uint8)
         total = np.count_nonzero(changed)

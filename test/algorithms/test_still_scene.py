@@ -5,8 +5,6 @@ With ``-s`` the seconds are shown. The student counts as having mastered whateve
 frame, which is when it waits longest.
 """
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
