@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from shadowtutor_ros.algorithms.drift import SceneDrift
+from shadowtutor_ros.algorithms.drift import SceneDrift, SceneWatch
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, next_stride
 from shadowtutor_ros.labels import IGNORE, NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou
@@ -165,6 +165,11 @@ class Client:
         self._name = name
         self._send = send
         self._drift = SceneDrift()
+        self._watch = SceneWatch()
+        #: The last key frame because of the watch, until its answer is weighed, and how many
+        #: frames have to lie between the next one and the early one before it.
+        self._alarm: int | None = None
+        self._alarm_stride = settings.min_stride
         self._frames_since_early = settings.min_stride
         self._model_id = engine.student.model_id
         #: Weights that an update may start from, by checksum: those of the weights file, those in
@@ -215,13 +220,21 @@ class Client:
             self._send_key_frame(frame, now)
         mask = self.engine(frame)
         before = self._drift.distance
-        self._drift.update(self.engine.last_enc3, is_reference=is_key_frame)
-        if may_send and not is_key_frame and self._has_drifted(before):
+        self._drift.update(self.engine, frame, is_reference=is_key_frame)
+        if self.settings.still:
+            self._watch.update(frame, now)
+            if is_key_frame:
+                self._watch.refer()
+        has_entered = self._has_entered()
+        if may_send and not is_key_frame and (self._has_drifted(before) or has_entered):
             # Known only now that its features are; its own mask is out of reach anyway.
             is_key_frame = True
             self._send_key_frame(frame, now)
             self._frames_since_early = 0
-            self._drift.update(self.engine.last_enc3, is_reference=True)
+            if has_entered:
+                self._alarm = self._awaited
+            self._drift.refer()
+            self._watch.refer()
         if is_key_frame:
             self._unanswered[self._awaited].mask = mask
         self._frames_since_early += 1
@@ -347,7 +360,8 @@ class Client:
         settings = self.settings
         # The limits may have changed since the stride was computed.
         stride = max(settings.min_stride, min(settings.max_stride, self.stride))
-        if self._drift.distance < settings.still and self._has_mastered:
+        if self._drift.distance < settings.still and self._has_mastered and (
+                not self._watch.changed or self._is_familiar):
             stride = max(stride, settings.still_stride)
         return self._elapsed(now) >= stride
 
@@ -377,6 +391,30 @@ class Client:
         limit = self.settings.drift
         return (0 < limit < min(before, self._drift.distance) and not self._failures
                 and self._frames_since_early >= self.settings.min_stride)
+
+    @property
+    def _is_familiar(self) -> bool:
+        """Whether the student was good enough on the last key frame before it was trained."""
+        update = self.last_update
+        return update is not None and update.metric_before > update.threshold
+
+    def _has_entered(self) -> bool:
+        """
+        Tell whether somebody has entered a still scene.
+
+        Where there was nothing to learn from that, the next such key frame has to be twice as far
+        away, up to MAX_STRIDE: a scene that is always on the move costs no more than that.
+        """
+        settings = self.settings
+        answered = self.last_update.key_frame_number if self.last_update else 0
+        if self._alarm is not None and answered >= self._alarm:
+            if answered == self._alarm:
+                self._alarm_stride = 2 * self._alarm_stride if self._is_familiar else 0
+            self._alarm = None
+        self._alarm_stride = max(
+            settings.min_stride, min(settings.max_stride, self._alarm_stride))
+        return (settings.still > 0 and self._watch.entered and not self._failures
+                and self._frames_since_early >= self._alarm_stride)
 
     def _send_key_frame(self, frame: np.ndarray, now: float) -> None:
         self.counters.key_frames_sent += 1

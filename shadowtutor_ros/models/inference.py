@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from shadowtutor_ros.models.label_map import label_map
-from shadowtutor_ros.models.student import Block, MIN_SIDE, PIXEL_MEAN, Student
+from shadowtutor_ros.models.student import Block, ENCODER, MIN_SIDE, PIXEL_MEAN, Student
 from shadowtutor_ros.models.tail import MergedTail, SCALE
 
 #: 'exact' computes in float32; 'fast' in half precision, where the device is faster with it.
@@ -40,6 +40,8 @@ class InferenceEngine:
     :ivar last_enc3: what ``enc3`` made of the last frame, times :data:`SHRINK`,
         1×128×⌈H/32⌉×⌈W/32⌉, on the device and in the precision of the engine; it holds until the
         next frame. None before the first.
+    :ivar encoder_version: counts the swaps that changed the blocks up to ``enc3``: only features
+        of the same one can be compared.
     :raises ValueError: if the precision is unknown.
     """
 
@@ -53,6 +55,7 @@ class InferenceEngine:
         self.width = width
         self.device = torch.device(device)
         self.last_enc3: torch.Tensor | None = None
+        self.encoder_version = 0
         # Float32 weights are the truth that updates are counted against; what computes may be
         # a reduced copy of them.
         self.student = copy.deepcopy(student).eval().requires_grad_(False)
@@ -84,6 +87,7 @@ class InferenceEngine:
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
             reduced[name].copy_(SHRINK * tensor if _ends_block(name) else tensor)
+        self.encoder_version += any(name.partition('.')[0] in ENCODER for name in tensors)
         self._merge()
 
     def restrict(self, classes: tuple[int, ...]) -> None:

@@ -34,6 +34,8 @@ class Robot:
 
     # What the client uses of an engine; a constant mask instead of an inference saves time.
 
+    encoder_version = 0
+
     @property
     def student(self):
         return self.engine.student
