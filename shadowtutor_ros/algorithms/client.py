@@ -56,7 +56,8 @@ class ClientSettings:
     :ivar drift: distance of the scene from the last key frame (see :class:`SceneDrift`) above
         which a frame becomes a key frame early; 0 for never.
     :ivar still: distance up to which the scene counts as the one that the student has mastered:
-        its next key frame may wait for ``still_stride``; 0 for never.
+        its next key frame may wait for ``still_stride``, or for whoever enters (see
+        :class:`SceneWatch`); 0 for never, and then nobody looks for them either.
     :ivar still_stride: frames between the key frames of a still scene.
     """
 

@@ -93,7 +93,7 @@ class SceneWatch:
     #: Cells, rows by columns. What covers 0.5 % of the frame covers a dozen.
     GRID = 36, 64
     #: Key frames that are remembered.
-    VIEWS = 6
+    VIEWS = 10
     #: A region is at least so many of them, 0.25 % of the frame: the darker half of somebody may
     #: look like what is behind.
     LEAST = 6

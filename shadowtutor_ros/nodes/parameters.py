@@ -104,7 +104,8 @@ STUDENT = (
         (0.0, 10.0)),
     Parameter(
         'still', _CLIENT.still, 'change of the scene below which it counts as still; if the '
-        'student is good enough, the next key frame then waits for still_stride; 0: never',
+        'student is good enough, the next key frame then waits for still_stride, or for whoever '
+        'enters (0.5 % of the frame, for half a second); 0: never, and nobody looks for them',
         (0.0, 10.0)),
     Parameter(
         'still_stride', _CLIENT.still_stride, 'frames between the key frames of a still scene',

@@ -135,12 +135,32 @@ def test_exposure_and_white_balance_are_no_change(gain):
     brighter = (picture() * np.float64(gain)).clip(0, 255).astype(np.uint8)
     watch, entered = look(20 * [brighter])
     assert not entered and not watch.changed
-    assert look(20 * [(with_box(0.01) * np.float64(gain)).clip(0, 255).astype(np.uint8)])[1]
+    box = (with_box(0.01, grey=255) * np.float64(gain)).clip(0, 255).astype(np.uint8)
+    assert look(20 * [box])[1]
+
+
+def test_what_is_white_gets_no_whiter():
+    bright = picture()
+    bright[:30] = 250
+    watch = SceneWatch()
+    watch.update(bright, 0.0)
+    for index in range(1, 20):
+        watch.update((bright * 1.25).clip(0, 255).astype(np.uint8), index / 10)
+        assert not watch.changed
+
+
+def test_snow_is_no_change():
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        snow = random.integers(-25, 26, (36, 64, 3)).repeat(5, 0).repeat(5, 1)
+        frame = (picture() + snow).clip(0, 255).astype(np.uint8)
+        watch, _ = look(10 * [frame])
+        assert not watch.changed
 
 
 def test_a_tremble_is_no_change():
     # With edges as a lens makes them.
-    large = cv2.GaussianBlur(picture().repeat(2, 0).repeat(2, 1), (0, 0), 3)
+    large = cv2.GaussianBlur(picture().repeat(2, 0).repeat(2, 1), (0, 0), 1.5)
     for dx, dy in ((1, 0), (0, 1)):
         moved = cv2.warpAffine(
             large, np.float32([[1, 0, dx], [0, 1, dy]]), (640, 360),
@@ -173,6 +193,22 @@ def test_the_head_of_somebody_does_not_stand_for_them():
     for index in range(11, 30):
         watch.update(with_box(0.05), index / 10)
     assert watch.entered
+
+
+def test_less_than_a_person_does_not_stand_for_one():
+    watch, _ = look(10 * [with_box(0.0025)])
+    watch.refer()
+    for index in range(11, 30):
+        watch.update(with_box(0.006), index / 10)
+    assert watch.entered
+
+
+def test_a_known_thing_may_go_anywhere():
+    watch, _ = look(10 * [with_box(0.01)])
+    watch.refer()
+    for index in range(11, 60):
+        watch.update(with_box(0.01, x=100 + 2 * (index - 10)), index / 10)
+        assert not watch.entered
 
 
 def darker(image):
