@@ -312,7 +312,6 @@ class Server:
             return packed, result.metric_after
         metric = trainer.metric()
         if not in_step and metric < result.metric_after - _COARSE:
-            student.load_state_dict(own)
             packed = self._code(session, sent, 'int8', base)
             metric = trainer.metric()
         return packed, settings.threshold if math.isnan(metric) else metric

@@ -237,6 +237,6 @@ def decompress(blob: bytes, size: int) -> bytes:
     try:
         if zstandard.frame_content_size(blob) != size:
             raise DecodingError(f'the compressed bytes are not those of {size}')
-        return zstandard.ZstdDecompressor().decompress(blob, max_output_size=size)
+        return zstandard.ZstdDecompressor().decompress(blob)
     except zstandard.ZstdError as error:
         raise DecodingError(f'the bytes cannot be decompressed ({error})') from None

@@ -394,7 +394,7 @@ def test_an_update_from_what_the_robot_runs_says_how_that_does(make_server, stud
 
 
 def test_lost_training_that_made_it_worse_here_is_forgotten(
-        make_server, student, pictures, settings):
+        make_server, student, pictures, settings, monkeypatch):
     server, robot = make_server(), Robot(student)
     robot.play(server, pictures[:1] * 4)
     before = robot.checksum
@@ -403,6 +403,7 @@ def test_lost_training_that_made_it_worse_here_is_forgotten(
     lost = robot.ask(server, 255 - pictures[0])
     assert lost.status == Status.DONE
     settings.max_updates = 0
+    monkeypatch.setattr(server, '_pack', fail)  # there is nothing to be packed
     update, = robot.play(server, pictures[:1])
     assert update.status == Status.NOTHING_TO_GAIN and update.weights_checksum == before
     assert server.session.student.weights_checksum() == before
@@ -420,12 +421,14 @@ def test_what_was_lost_is_sent_again_though_nothing_is_trained(
 
 @pytest.mark.parametrize('known', [True, False])
 def test_a_key_frame_of_which_no_pixel_counts_changes_nothing(
-        make_server, student, pictures, settings, known):
+        make_server, student, pictures, settings, monkeypatch, known):
+    settings.encoding = 'fp16'
     server, robot = make_server(), Robot(student)
     robot.play(server, pictures[:1])
     before = robot.checksum
     if known:
         robot.ask(server, pictures[1])  # it is lost
+        monkeypatch.setattr(server, '_pack', fail)  # there is nothing to be packed
     else:
         server = make_server()
         robot.client.forget_teacher()
@@ -559,7 +562,7 @@ def test_of_two_students_the_older_is_served(make_server, student, pictures):
 def test_a_second_student_is_let_in_once_the_first_is_gone_or_silent(
         make_server, student, pictures):
     for way in ('gone', 'silent'):
-        now = [0.0]
+        now = [1000.0]
         server, first, second = make_server(), Robot(student, 1), Robot(student, 2)
         server._clock = lambda: now[0]
         first.play(server, pictures[:1])
@@ -567,11 +570,11 @@ def test_a_second_student_is_let_in_once_the_first_is_gone_or_silent(
         first.play(server, pictures[1:2])
         with pytest.raises(KeyFrameError):
             second.ask(server, pictures[0])
-        now[0] = SILENCE - 1
+        now[0] += SILENCE - 1
         with pytest.raises(KeyFrameError):
             second.ask(server, pictures[0])
         if way == 'silent':
-            now[0] = SILENCE + 1
+            now[0] += 2
         assert second.ask(server, pictures[0], alone=way == 'gone')
 
 

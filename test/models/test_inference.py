@@ -9,7 +9,7 @@ import pytest
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
 from shadowtutor_ros.models import inference
 from shadowtutor_ros.models.inference import cuda_is_lost, InferenceEngine
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student import MIN_SIDE, Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
 
@@ -243,7 +243,11 @@ def test_reduced_width_infers_the_reduced_frame(student, device):
 
 
 def test_a_flat_frame_stays_large_enough_for_the_student(student):
-    assert InferenceEngine(student, width=96)(picture(64, 960)).shape == (64, 960)
+    frame = picture(64, 960)
+    flat = cv2.resize(frame, (96, MIN_SIDE), interpolation=cv2.INTER_AREA)
+    expected = cv2.resize(
+        InferenceEngine(student)(flat), (960, 64), interpolation=cv2.INTER_NEAREST)
+    assert (InferenceEngine(student, width=96)(frame) == expected).all()
 
 
 def test_width_enlarges_nothing_and_can_be_changed(student):

@@ -62,7 +62,7 @@ def test_one_slow_sample_does_not_count_and_old_ones_are_forgotten():
 
 @pytest.mark.parametrize('useless', [
     {'status': Status.NOTHING_TO_GAIN, 'down': 0}, {'steps': 0}, {'total': 1.1},
-    {'total': math.nan},
+    {'total': math.nan}, {'total': -1.0},
     {'total': -math.inf}, {'teacher': -1.0}, {'training': math.inf}])
 def test_what_tells_nothing_or_nonsense_is_left_out(useless):
     meter = CostMeter()

@@ -233,6 +233,38 @@ def test_sparse_sends_the_largest_differences_alone(tensors):
     assert torch.equal(unpacked['last.weight'], tensors['last.weight'])
 
 
+def test_sparse_sends_its_share():
+    base = {'weight': torch.zeros(200)}
+    new = {'weight': torch.linspace(1, 2, 200)}
+    changed = unpack(pack(new, 'sparse', base), base)['weight'].nonzero().flatten()
+    assert changed.tolist() == list(range(180, 200))
+
+
+def test_sparse_sends_no_byte_for_what_is_the_same(tensors):
+    new = {name: tensor.clone() for name, tensor in tensors.items()}
+    new['first.weight'].view(-1)[:3] += 1.0
+    packed = pack(new, 'sparse', tensors)
+    # Of each tensor the step and a bit for every value; and three values.
+    assert packed.uncompressed_size == 3 + sum(
+        4 + (tensor.numel() + 7) // 8 for tensor in tensors.values())
+
+
+def test_int4_rounds_to_two_root_mean_squares_and_cuts_at_seven_steps():
+    random = torch.Generator().manual_seed(0)
+    base = {'weight': torch.zeros(999)}
+    new = {'weight': torch.randn(999, generator=random)}
+    step = 2 * float(new['weight'].square().mean().sqrt())
+    error = (unpack(pack(new, 'int4', base), base)['weight'] - new['weight']).abs().max()
+    assert 0.45 * step < error <= 0.5001 * step
+    alone = {'weight': torch.zeros(400).index_fill(0, torch.tensor([5]), 1.0)}
+    base = {'weight': torch.zeros(400)}
+    for sign in (1.0, -1.0):
+        new = {'weight': sign * alone['weight']}
+        # A step is 2 / sqrt(400).
+        assert torch.allclose(
+            unpack(pack(new, 'int4', base), base)['weight'], 0.7 * new['weight'], atol=1e-6)
+
+
 @pytest.mark.parametrize('encoding', DIFFERENCES)
 def test_no_difference_changes_nothing_and_costs_next_to_nothing(tensors, encoding):
     packed = pack(tensors, encoding, tensors)
