@@ -62,7 +62,7 @@ class TrainingSettings:
     replay_memory: int = 16
     replay_megabytes: float = 128.0
     seen_classes: bool = True
-    always_offered: tuple[str, ...] = ()
+    always_offered: tuple[str, ...] = ('person',)
     plain: bool = False
     seed: int = 0
 
