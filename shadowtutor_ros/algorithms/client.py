@@ -201,7 +201,8 @@ class Client:
         timeout = self.settings.update_timeout
         return max(timeout, min(PATIENCE * timeout, 1.5 * self._needed))
 
-    def on_frame(self, frame: np.ndarray, now: float) -> np.ndarray:
+    def on_frame(
+            self, frame: np.ndarray, now: float, stamp: float | None = None) -> np.ndarray:
         """
         Infer a frame, and send it first if it is a key frame (Algorithm 4).
 
@@ -210,6 +211,7 @@ class Client:
 
         :param frame: H×W×3 uint8, BGR; must not be written to later.
         :param now: seconds, on any clock that does not jump back.
+        :param stamp: seconds of the camera's clock, which may jump; ``now`` where it has none.
         :returns: H×W uint8 class ids.
         """
         if not self.connected:
@@ -223,7 +225,7 @@ class Client:
         before = self._drift.distance
         self._drift.update(self.engine, frame, is_reference=is_key_frame)
         if self.settings.still:
-            self._watch.update(frame, now)
+            self._watch.update(frame, now if stamp is None else stamp)
             if is_key_frame:
                 self._watch.refer()
         has_entered = self._has_entered()

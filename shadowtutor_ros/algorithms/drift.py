@@ -140,7 +140,7 @@ class SceneWatch:
         Look at a frame; the first one counts as a key frame.
 
         :param frame: H×W×3 uint8, BGR.
-        :param now: seconds, on any clock that does not jump back.
+        :param now: seconds of the camera's clock, which may jump.
         """
         # Of every row a cell has all pixels, of every so many rows one: a few dozen to average.
         rows = frame[::max(1, frame.shape[0] // (5 * self.GRID[0]))]
@@ -149,7 +149,7 @@ class SceneWatch:
         self._cells = np.moveaxis(cells, 2, 0).astype(np.float32, 'C') + self._BLACK
         if not self._views:
             self.refer()
-        elapsed, self._time = max(0.0, now - self._time), now
+        elapsed, self._time = min(max(0.0, now - self._time), self.MEMORY), now
         self._regions = self._find_regions()
         age, self._age = self._age, np.maximum(self._age - elapsed, 0)
         self._known = np.maximum(self._known - elapsed, 0)

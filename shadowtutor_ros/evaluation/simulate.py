@@ -226,7 +226,8 @@ class Simulation:
             arrival = self._in_flight[-1][0] if self._in_flight else np.inf
             self._now = max(self._now, min(arrival, until))
             self._deliver()
-        mask = self.client.on_frame(frame, self._now)
+        # The camera's clock does not stand where the client waits.
+        mask = self.client.on_frame(frame, self._now, self._frame * self._profile.t_si)
         self._now += self._profile.t_si
         return mask
 

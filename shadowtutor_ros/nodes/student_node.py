@@ -344,8 +344,9 @@ class StudentNode(Node):
         frame = to_bgr(message)
         self._apply_updates()
         self._header = message.header
-        begin = time.monotonic()
-        mask = self.client.on_frame(frame, begin)
+        begin, stamp = time.monotonic(), message.header.stamp
+        mask = self.client.on_frame(
+            frame, begin, (stamp.sec + stamp.nanosec / 1e9) or None)
         end = time.monotonic()
         self._mask.publish(to_message(mask, 'mono8', message.header))
         self._unmasked_since = None

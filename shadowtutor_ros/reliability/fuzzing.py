@@ -168,7 +168,7 @@ class Robot:
         self._mask = np.zeros((HEIGHT, WIDTH), np.uint8)
         self._mask[:, WIDTH // 2:] = 8
         self._frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-        self.last_enc3 = torch.ones(1, 8, 2, 3)
+        self.last_enc3, self.encoder_version = torch.ones(1, 8, 2, 3), 0
         self.now = 0.0
         self.asked: KeyFrame | None = None
         self.client = Client(

@@ -100,13 +100,14 @@ def played(ros, image_format, client, server):
 
 def simulated(image_format, client, server):
     """Return the masks and the run of the same clip on a virtual clock."""
-    frames = list(open_source('scene', SIZE, FRAMES, SEED, LOOK))
+    source = open_source('scene', SIZE, FRAMES, SEED, LOOK)
+    frames = list(source)
     teacher = load_teacher('scene')
     method = Method(
         'partial', image_format=image_format, client=ClientSettings(**{**CLIENT, **client}),
         server=ServerSettings(**SERVER, **server))
-    # So slow that the client waits for every update.
-    profile = replace(load_profile('paper'), t_ti=1000.0)
+    # So slow that the client waits for every update, and at the camera's own rate.
+    profile = replace(load_profile('paper'), t_ti=1000.0, t_si=1 / source.rate)
     masks = {}
     run = Simulation(method, Student.load(''), profile, teacher).run(
         frames, map(teacher, frames), masks.__setitem__)
