@@ -445,6 +445,8 @@ def _draw(
     """Let Hypothesis draw sessions; of one that fails as few messages are told as will do."""
     sent: list[Case] = []
 
+    ended: list[SystemExit] = []
+
     def noted(drawn: list[Case]) -> Iterator[Case]:
         sent.clear()
         for case in drawn:
@@ -459,12 +461,18 @@ def _draw(
         report_multiple_bugs=False)
     @given(strategy)
     def play(drawn: list[Case]) -> None:
-        receive(noted(drawn))
+        try:
+            receive(noted(drawn))
+        except SystemExit as error:  # which Hypothesis would take for a failure
+            ended.append(error)
+            raise
         tick()
 
     try:
         play()
     except Exception as error:
+        if ended:
+            raise ended[0] from None
         needed = sent
         try:
             receive(sent[-1:])
