@@ -284,7 +284,8 @@ class Server:
             teacher_id=self.teacher_id,
             teacher=self._name,
             status=status,
-            base_checksum=checksum(base),
+            base_checksum=(key_frame.initial_checksum if held is None
+                           else key_frame.weights_checksum),
             weights_checksum=weights_checksum,
             tensors=packed,
             label=b'' if held is not None else encode_label(teaching.label),
