@@ -64,7 +64,7 @@ COCO_NAMES = (
 
 def colorize(mask: np.ndarray) -> np.ndarray:
     """
-    Paint a label map in the colours of its classes.
+    Paint a mask in the colours of its classes.
 
     :param mask: H×W uint8 class ids, each below ``NUM_CLASSES``.
     :returns: H×W×3 uint8, RGB.
@@ -74,7 +74,7 @@ def colorize(mask: np.ndarray) -> np.ndarray:
 
 def overlay(image: np.ndarray, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
     """
-    Paint a label map over the image that it belongs to; background stays as it is.
+    Paint a mask over the image that it belongs to; background stays as it is.
 
     :param image: H×W×3 uint8, RGB.
     :param mask: H×W uint8 class ids, each below ``NUM_CLASSES``.

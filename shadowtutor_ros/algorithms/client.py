@@ -13,8 +13,8 @@ from shadowtutor_ros.algorithms.drift import SceneDrift, SceneWatch
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, next_stride
 from shadowtutor_ros.labels import IGNORE, NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou
-from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.models.student import checksum
+from shadowtutor_ros.models.student.inference import InferenceEngine
+from shadowtutor_ros.models.student.network import checksum
 from shadowtutor_ros.wire.key_frame import decode_label, KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import (
     most_bytes, Status, unpack, UpdateRejected, WeightUpdate)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.models.student.inference import InferenceEngine
 
 
 class SceneDrift:

@@ -12,7 +12,7 @@ import torch
 
 from shadowtutor_ros.algorithms.student_training import (
     StudentTrainer, TrainingResult, TrainingSettings)
-from shadowtutor_ros.models.student import checksum, Student
+from shadowtutor_ros.models.student.network import checksum, Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import encode_label, KeyFrame, KeyFrameError

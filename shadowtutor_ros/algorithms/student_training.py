@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from shadowtutor_ros.labels import CLASS_NAMES, IGNORE
 from shadowtutor_ros.metrics import mean_iou
-from shadowtutor_ros.models.inference import keep_freed_memory
-from shadowtutor_ros.models.student import blocks_of, ENCODER, Features, Student
+from shadowtutor_ros.models.student.inference import keep_freed_memory
+from shadowtutor_ros.models.student.network import blocks_of, ENCODER, Features, Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
 #: How much the boxes of objects grow for the loss, as a share of their width and height: half of

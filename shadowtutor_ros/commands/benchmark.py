@@ -25,14 +25,15 @@ from rich.table import Table
 import torch
 
 from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.commands.demo import keep_local, Nodes, parse_size
-from shadowtutor_ros.evaluation import speed
+from shadowtutor_ros.commands import benchmark_speed as speed
+from shadowtutor_ros.commands.demo import parse_size
 from shadowtutor_ros.evaluation.settings import make_method, PAPER_SETTINGS
-from shadowtutor_ros.evaluation.videos import open_source
-from shadowtutor_ros.models.inference import choose_device, InferenceEngine, use_threads
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.inference import choose_device, InferenceEngine, use_threads
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.nodes.processes import keep_local, Nodes
+from shadowtutor_ros.sources.videos import open_source
 
 #: What can be measured.
 PARTS = ('inference', 'training', 'key_frames', 'updates', 'node')
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--student', default='', help='weights; those of the package if empty')
     parser.add_argument(
         '--teacher', default='', help='as the parameter of the teacher node; empty: scene for the '
-        'scene, else the student learns its own label map of another frame')
+        'scene, else the student learns its own mask of another frame')
     parser.add_argument(
         '--parts', default=','.join(PARTS), help='what to measure, separated by commas')
     parser.add_argument('--rounds', type=int, default=15, help='that medians are taken of')
@@ -151,7 +152,7 @@ def _measure_node(
         arguments: argparse.Namespace, student: Student, device: str,
         frames: Sequence[np.ndarray], ticker) -> dict[str, float]:
     """Measure what the student node adds to inference, on images from another process."""
-    from shadowtutor_ros.nodes.probe import measure_assignment, Probe
+    from shadowtutor_ros.commands.benchmark_probe import measure_assignment, Probe
     from shadowtutor_ros.nodes.running import large_shared_memory
 
     keep_local()

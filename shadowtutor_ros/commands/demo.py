@@ -10,8 +10,6 @@ import json
 import os
 from pathlib import Path
 import secrets
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -22,13 +20,14 @@ from rich.table import Table
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
 from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.evaluation.demo_report import OverlayVideo, plot_run, RunCurves
-from shadowtutor_ros.evaluation.videos import open_source, Source
+from shadowtutor_ros.commands.demo_report import OverlayVideo, plot_run, RunCurves
 from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou
-from shadowtutor_ros.models.inference import choose_device, InferenceEngine
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.inference import choose_device, InferenceEngine
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers import load_teacher, Teacher
+from shadowtutor_ros.nodes.processes import keep_local, Nodes
+from shadowtutor_ros.sources.videos import open_source, Source
 
 #: Seconds for three processes to start and find each other on a slow machine; a teacher that
 #: torchvision has to download first takes longer.
@@ -39,9 +38,6 @@ UPDATE_TIMEOUT = 25.0
 
 #: Seconds without a new mask after which something must be wrong.
 PATIENCE = 120.0
-
-#: Seconds in which a node must have ended after it was told to.
-END_TIMEOUT = 10.0
 
 #: A teacher that takes longer than this for a frame, in seconds, is asked for a sample only.
 QUICK_TEACHER = 0.4
@@ -136,7 +132,7 @@ def run_nodes(
     :returns: the Recorder.
     """
     try:
-        from shadowtutor_ros.nodes.recorder import Recorder
+        from shadowtutor_ros.commands.demo_recorder import Recorder
     except ImportError as error:
         raise CommandError(
             f'ROS 2 or the messages of this package are missing ({error}): run make setup and '
@@ -205,108 +201,13 @@ def _describe(status) -> str:
             f'{status.bytes_up / 1e3:.0f} kB up, {status.bytes_down / 1e3:.0f} down')
 
 
-def _wait(condition, nodes: 'Nodes', what: str) -> None:
+def _wait(condition, nodes: Nodes, what: str) -> None:
     end = time.monotonic() + START_TIMEOUT
     while not condition():
         nodes.check('student', 'teacher')
         if time.monotonic() > end:
             raise CommandError(f'waited {START_TIMEOUT:.0f} s for {what}: see {nodes.logs}/*.log')
         time.sleep(0.1)
-
-
-def keep_local() -> None:
-    """Let nodes started from here on meet those of this machine alone."""
-    if os.environ.get('ROS_DISTRO') == 'humble':
-        os.environ['ROS_LOCALHOST_ONLY'] = '1'
-    else:
-        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-
-
-class Nodes:
-    """
-    Nodes as processes of their own, ended together; one that has to be killed is an error.
-
-    :param namespace: of them all.
-    :param parameters: by node.
-    :param folder: for the parameter files.
-    :param logs: folder that gets a log a node.
-    """
-
-    def __init__(self, namespace: str, parameters: dict[str, dict], folder: Path, logs: Path):
-        self.logs = logs
-        self._namespace = namespace
-        self._parameters = parameters
-        self._folder = folder
-        self._processes: dict[str, subprocess.Popen] = {}
-
-    def __enter__(self) -> 'Nodes':
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for process in self._processes.values():
-            process.terminate()
-        killed = []
-        for name, process in self._processes.items():
-            try:
-                process.wait(END_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                killed.append(name)
-        if killed:
-            text = (f'killed, since it had not ended {END_TIMEOUT:.0f} s after it was told to: '
-                    f"{', '.join(killed)}; see {self.logs}/*.log")
-            if exception[0] is None:
-                raise CommandError(text)
-            print(f'shadowtutor: {text}', file=sys.stderr)
-
-    def start(
-            self, name: str, command: tuple[str, ...] = (), arguments: tuple[str, ...] = (),
-            kind: str = '') -> None:
-        """
-        Start a node, by a command where one is given; one that has ended may start again.
-
-        :param arguments: further ones for ROS, such as ``-r a:=b``.
-        :param kind: the node that it is, where ``name`` does not say.
-        """
-        path = self._folder / f'{name}.yaml'
-        # JSON is YAML, with every string quoted.
-        path.write_text(json.dumps({'/**': {'ros__parameters': self._parameters[name]}}))
-        with self.log(name).open('a' if name in self._processes else 'w') as log:
-            self._processes[name] = subprocess.Popen(
-                [*command, sys.executable, '-m', f'shadowtutor_ros.nodes.{kind or name}_node',
-                 '--ros-args', '-r', f'__ns:={self._namespace}', '--params-file', str(path),
-                 *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-
-    def signal(self, name: str, number: int) -> None:
-        """Send a signal to a node's process."""
-        self._processes[name].send_signal(number)
-
-    def wait(self, name: str, timeout: float) -> None:
-        """Wait until a node's process has ended."""
-        self._processes[name].wait(timeout)
-
-    def running(self, name: str) -> bool:
-        """Tell whether a node's process runs."""
-        return self._processes[name].poll() is None
-
-    def pid(self, name: str) -> int:
-        """Return the number of a node's process."""
-        return self._processes[name].pid
-
-    def check(self, *names: str) -> None:
-        """Raise CommandError with a node's last words if it has failed."""
-        for name in names:
-            if self._processes[name].poll():
-                lines = self.log(name).read_text(errors='replace').strip().splitlines()
-                raise CommandError(
-                    f"the {name} node has failed: {lines[-1] if lines else 'it said nothing'} "
-                    f'(all it said is in {self.log(name)})')
-
-    def log(self, name: str) -> Path:
-        """Return the file with all that a node says."""
-        return self.logs / f'{name}.log'
 
 
 def _measure(

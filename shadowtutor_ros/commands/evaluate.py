@@ -27,9 +27,9 @@ from shadowtutor_ros.evaluation.results import identify, Results, summarize
 from shadowtutor_ros.evaluation.settings import (
     default_settings, make_method, PAPER_SETTINGS, parse_setting)
 from shadowtutor_ros.evaluation.simulate import Method, METHODS
-from shadowtutor_ros.evaluation.videos import Clip, Source
-from shadowtutor_ros.models.inference import choose_device
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.inference import choose_device
+from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.sources.videos import Clip, Source
 
 _MEASURED = 'measured'
 

@@ -23,15 +23,16 @@ from rich.table import Table
 
 from shadowtutor_ros.algorithms.analytic_model import Bounds
 from shadowtutor_ros.algorithms.client import ClientSettings
-from shadowtutor_ros.commands import CommandError, demo, end
+from shadowtutor_ros.commands import CommandError, demo
 from shadowtutor_ros.evaluation.plots import headless_pyplot
 from shadowtutor_ros.evaluation.profile import Link, Profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
-from shadowtutor_ros.evaluation.veth import enter, VethLink
-from shadowtutor_ros.models.inference import use_threads
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.inference import use_threads
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.nodes.processes import end
+from shadowtutor_ros.reliability.veth import enter, VethLink
 
 _MEGA = 1e6
 

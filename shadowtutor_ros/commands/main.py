@@ -5,7 +5,7 @@ import signal
 import sys
 
 from shadowtutor_ros import __version__
-from shadowtutor_ros.commands import end
+from shadowtutor_ros.nodes.processes import end
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -17,14 +17,14 @@ import safetensors
 
 from shadowtutor_ros import __version__
 from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.evaluation.datasets import (
-    COCO_CLASSES, coco_folder, Dataset, label_folder, scene_dataset)
-from shadowtutor_ros.evaluation.pretraining import (
-    load_start, MIN_CROP, Pretraining, PretrainSettings, SCHEDULES, validate)
-from shadowtutor_ros.evaluation.scenes import LOOKS
 from shadowtutor_ros.labels import NUM_CLASSES
-from shadowtutor_ros.models.inference import use_threads
-from shadowtutor_ros.models.student import MIN_SIDE
+from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.models.student.inference import use_threads
+from shadowtutor_ros.pretraining.datasets import (
+    COCO_CLASSES, coco_folder, Dataset, label_folder, scene_dataset)
+from shadowtutor_ros.pretraining.training import (
+    load_start, MIN_CROP, Pretraining, PretrainSettings, SCHEDULES, validate)
+from shadowtutor_ros.world.scenes import LOOKS
 
 #: Seconds from one checkpoint to the next, at most (and a step).
 CHECKPOINT_PERIOD = 60.0

@@ -11,11 +11,11 @@ from PIL import Image
 from shadowtutor_ros.evaluation.label_cache import label_video, Labels
 from shadowtutor_ros.evaluation.profile import Link, Profile
 from shadowtutor_ros.evaluation.simulate import Method, Run, Simulation
-from shadowtutor_ros.evaluation.videos import Clip
 from shadowtutor_ros.labels import COLORS
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.base import Teacher
+from shadowtutor_ros.sources.videos import Clip
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def label(labelling: Labelling, emit: Callable[[Advance], None]) -> None:
         (labelling.save / folder).mkdir(parents=True, exist_ok=True)
     for index, (frame, known) in enumerate(zip(labelling.clip.open(), labels)):
         cv2.imwrite(str(labelling.save / 'images' / f'{index:06}.png'), frame)
-        save_label_map(known.label, labelling.save / 'labels' / f'{index:06}.png')
+        save_mask(known.label, labelling.save / 'labels' / f'{index:06}.png')
 
 
 def simulate(trial: Trial, emit: Callable[[Advance | Finished], None]) -> None:
@@ -125,7 +125,7 @@ def simulate(trial: Trial, emit: Callable[[Advance | Finished], None]) -> None:
 
     def on_frame(index: int, mask: np.ndarray) -> None:
         if trial.save is not None:
-            save_label_map(mask, trial.save / f'{index:06}.png')
+            save_mask(mask, trial.save / f'{index:06}.png')
         emit(Advance(trial.title, index + 1))
 
     emit(Finished(trial, simulation.run(labelling.clip.delivered(), labels, on_frame)))
@@ -140,14 +140,14 @@ def _teacher(trial: Trial) -> Teacher | None:
     return trial.labelling.load_teacher()
 
 
-def save_label_map(label_map: np.ndarray, path: Path) -> None:
+def save_mask(mask: np.ndarray, path: Path) -> None:
     """
-    Write a label map as a PNG whose pixels are class ids and whose palette shows them in colours.
+    Write a mask as a PNG whose pixels are class ids and whose palette shows them in colours.
 
-    :param label_map: H×W uint8 class ids.
+    :param mask: H×W uint8 class ids.
     :param path: of the file; Pillow reads the ids back as they are.
     """
-    image = Image.fromarray(label_map, 'L')
+    image = Image.fromarray(mask, 'L')
     # 256 colours, as Pillow packs the ids of fewer into fewer bits; what is ignored is white.
     palette = np.full((256, 3), 255, np.uint8)
     palette[:len(COLORS)] = COLORS

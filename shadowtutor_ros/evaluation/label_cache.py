@@ -139,10 +139,6 @@ def label_video(
     return labels
 
 
-#: The built-in scene's labels change with the code that paints it.
-_SCENE_CODE = ('scenes.py', 'street.py', 'sprites.py')
-
-
 def _describe(name: str) -> str:
     """
     Identify a file or the files of a folder by place, size and time; the scene by its code.
@@ -150,7 +146,8 @@ def _describe(name: str) -> str:
     Somebody's own teacher, 'package.module:Class', is identified by its module's file.
     """
     if name == 'scene':
-        code = b''.join(Path(__file__).with_name(file).read_bytes() for file in _SCENE_CODE)
+        folder = Path(importlib.util.find_spec('shadowtutor_ros.world').origin).parent
+        code = b''.join(file.read_bytes() for file in sorted(folder.glob('*.py')))
         return f'scene {hashlib.sha256(code).hexdigest()}'
     path = Path(name)
     if path.is_dir():

@@ -11,8 +11,8 @@ from shadowtutor_ros.algorithms.client import Client
 from shadowtutor_ros.algorithms.server import Server
 from shadowtutor_ros.evaluation.profile import Link, Profile, ProfileError
 from shadowtutor_ros.evaluation.simulate import Method
-from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.inference import InferenceEngine
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import decode_image, encode_image, KeyFrame
 

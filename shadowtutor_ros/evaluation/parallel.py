@@ -15,7 +15,7 @@ import time
 import traceback
 from typing import Any, Callable, Iterable
 
-from shadowtutor_ros.models.inference import use_threads
+from shadowtutor_ros.models.student.inference import use_threads
 
 #: What is called with a task and a function that sends a message.
 Work = Callable[[Any, Callable[[Any], None]], None]

@@ -18,8 +18,8 @@ from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.evaluation.profile import Profile
 from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou, mean_iou_present
-from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.inference import InferenceEngine
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import (
     decode_image, DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame, KeyFrameError)

@@ -15,10 +15,11 @@ from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from shadowtutor_ros.evaluation.videos import open_source, SourceError
+from shadowtutor_ros.nodes.camera_parameters import CAMERA
 from shadowtutor_ros.nodes.images import to_bytes, to_message
-from shadowtutor_ros.nodes.parameters import CAMERA, Parameters
+from shadowtutor_ros.nodes.parameters import Parameters
 from shadowtutor_ros.nodes.running import Finished, join, qos, run, steady_clock
+from shadowtutor_ros.sources.videos import open_source, SourceError
 
 #: Seconds that lock-step waits for a mask before it publishes the frame again: longer than a
 #: student waits for an update with the default update_timeout.

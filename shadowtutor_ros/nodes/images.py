@@ -10,7 +10,7 @@ import PIL.Image
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from shadowtutor_ros.models.student import MIN_SIDE
+from shadowtutor_ros.limits import MIN_SIDE
 
 try:
     from cv_bridge import CvBridge

@@ -23,9 +23,10 @@ from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, PATIENCE
 from shadowtutor_ros.labels import CLASS_NAMES, colorize, overlay
-from shadowtutor_ros.models.inference import (
+from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.models.student.inference import (
     choose_device, cuda_is_lost, InferenceEngine, use_threads)
-from shadowtutor_ros.models.student import MIN_SIDE, Student
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
@@ -35,8 +36,9 @@ from shadowtutor_ros.nodes.image_subscription import ImageSubscription
 from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
-from shadowtutor_ros.nodes.parameters import Parameters, STUDENT
+from shadowtutor_ros.nodes.parameters import Parameters
 from shadowtutor_ros.nodes.running import fail, join, qos, run, seconds, steady_clock
+from shadowtutor_ros.nodes.student_parameters import STUDENT
 from shadowtutor_ros.nodes.teacher_watch import Change, POLL_PERIOD, TeacherWatch
 from shadowtutor_ros.wire.key_frame import KeyFrame
 from shadowtutor_ros.wire.weight_update import Status, UpdateRejected, WeightUpdate

@@ -14,14 +14,15 @@ from rclpy.publisher import Publisher
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.labels import CLASS_NAMES
-from shadowtutor_ros.models.inference import choose_device, cuda_is_lost, use_threads
-from shadowtutor_ros.models.student import blocks_of, Student
+from shadowtutor_ros.models.student.inference import choose_device, cuda_is_lost, use_threads
+from shadowtutor_ros.models.student.network import blocks_of, Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.messages import key_frame_from_message, plain, update_to_message
-from shadowtutor_ros.nodes.parameters import ParameterError, Parameters, TEACHER
+from shadowtutor_ros.nodes.parameters import ParameterError, Parameters
 from shadowtutor_ros.nodes.running import fail, join, qos, run
+from shadowtutor_ros.nodes.teacher_parameters import TEACHER
 from shadowtutor_ros.wire.key_frame import KeyFrameError
 from shadowtutor_ros.wire.weight_update import Status
 

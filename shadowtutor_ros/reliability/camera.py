@@ -9,11 +9,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from shadowtutor_ros.evaluation.scenes import Scene
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.nodes.images import to_message
 from shadowtutor_ros.nodes.running import Observer, qos
 from shadowtutor_ros.reliability.ledger import Ledger
+from shadowtutor_ros.world.scenes import Scene
 
 
 class Camera(Observer):

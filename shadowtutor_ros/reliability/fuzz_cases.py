@@ -14,7 +14,7 @@ from PIL import Image
 import torch
 
 from shadowtutor_ros.labels import NUM_CLASSES
-from shadowtutor_ros.models.student import checksum, Student
+from shadowtutor_ros.models.student.network import checksum, Student
 from shadowtutor_ros.wire.encodings import compress, ENCODINGS
 from shadowtutor_ros.wire.key_frame import encode_image, encode_label, FORMATS, MAX_PIXELS
 from shadowtutor_ros.wire.weight_update import (

@@ -19,7 +19,7 @@ import torch
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, PATIENCE
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.labels import NUM_CLASSES
-from shadowtutor_ros.models.student import checksum, Student
+from shadowtutor_ros.models.student.network import checksum, Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.reliability.fuzz_cases import (
     edited, HEIGHT, Images, key_frame_cases, KeyFrameCase, update_cases, UpdateCase, Updates,

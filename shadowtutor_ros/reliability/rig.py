@@ -8,12 +8,11 @@ import signal
 import time
 from typing import Callable, Iterator
 
-from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.commands.demo import Nodes
-from shadowtutor_ros.evaluation.veth import VethLink
+from shadowtutor_ros.nodes.processes import Nodes, ProcessError
 from shadowtutor_ros.reliability.camera import Camera
 from shadowtutor_ros.reliability.ledger import Entry
 from shadowtutor_ros.reliability.relay import Relay, STUDENT_SIDE
+from shadowtutor_ros.reliability.veth import VethLink
 
 #: Frames a second, and their size: little work, so that the camera limits the masks.
 RATE, SIZE = 10.0, (320, 180)
@@ -122,13 +121,13 @@ class Rig:
         Wait until a condition holds.
 
         :param what: is waited for, for the error.
-        :raises CommandError: if it does not hold in time, or a process ends meanwhile.
+        :raises ProcessError: if it does not hold in time, or a process ends meanwhile.
         """
         end = time.monotonic() + PATIENCE
         while not condition():
             self.nodes.check(*self._running)
             if time.monotonic() > end:
-                raise CommandError(f'waited {PATIENCE:.0f} s for {what}: see {self._out}/*.log')
+                raise ProcessError(f'waited {PATIENCE:.0f} s for {what}: see {self._out}/*.log')
             time.sleep(0.05)
 
     @contextmanager

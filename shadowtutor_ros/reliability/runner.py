@@ -9,12 +9,11 @@ from pathlib import Path
 import signal
 from typing import Callable, Iterable, Iterator
 
-from shadowtutor_ros.commands import CommandError, end
-from shadowtutor_ros.commands.demo import keep_local
-from shadowtutor_ros.evaluation.veth import enter, VethError, VethLink
+from shadowtutor_ros.nodes.processes import end, keep_local, ProcessError
 from shadowtutor_ros.reliability.faults import Fault, FAULTS
 from shadowtutor_ros.reliability.rig import Rig
 from shadowtutor_ros.reliability.trial import Result, try_fault
+from shadowtutor_ros.reliability.veth import enter, VethError, VethLink
 
 
 def try_faults(
@@ -46,7 +45,7 @@ def _on_rigs(
             on_fault(fault)
             try:
                 rig = rig or stack.enter_context(Rig(out / fault.name, wiring, link))
-            except CommandError as error:
+            except ProcessError as error:
                 yield Result(fault.name, fault.text, wrong=[str(error)])
                 continue
             result = try_fault(fault, rig)

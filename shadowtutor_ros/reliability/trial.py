@@ -4,7 +4,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 import time
 
-from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.nodes.processes import ProcessError
 from shadowtutor_ros.reliability.faults import Fault
 from shadowtutor_ros.reliability.ledger import Ledger
 from shadowtutor_ros.reliability.rig import Rig
@@ -64,7 +64,7 @@ def try_fault(fault: Fault, rig: Rig) -> Result:
     result = Result(fault.name, fault.text)
     try:
         _try(fault, rig, result)
-    except CommandError as error:
+    except ProcessError as error:
         result.wrong.append(str(error))
     result.wrong += rig.complaints()
     return result
@@ -90,7 +90,7 @@ def _try(fault: Fault, rig: Rig, result: Result) -> None:
     restored = ledger.ended if lasting is None else rig.mark()
     try:
         rig.wait(lambda: ledger.first_answered(restored) is not None, 'an answer after the fault')
-    except CommandError as error:
+    except ProcessError as error:
         result.wrong.append(str(error))
     back = ledger.first_answered(restored) or ledger.last
     if not result.wrong:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from shadowtutor_ros.models.student import MIN_SIDE
+from shadowtutor_ros.limits import MIN_SIDE
 
 #: How the image of a key frame can be coded.
 FORMATS = ('jpeg', 'webp', 'png', 'raw')

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
 

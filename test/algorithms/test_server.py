@@ -9,7 +9,7 @@ from shadowtutor_ros.algorithms.server import REMEMBERED, Server, ServerSettings
 from shadowtutor_ros.algorithms.student_training import StudentTrainer
 from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.metrics import mean_iou
-from shadowtutor_ros.models.inference import InferenceEngine
+from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.wire.encodings import ENCODINGS, Int4
 from shadowtutor_ros.wire.key_frame import decode_label, KeyFrame, KeyFrameError

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
-from shadowtutor_ros.evaluation.scenes import Scene
-from shadowtutor_ros.evaluation.videos import open_source
 from shadowtutor_ros.labels import CLASS_NAMES
-from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.inference import InferenceEngine
+from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.sources.videos import open_source
 from shadowtutor_ros.wire.weight_update import Status, WeightUpdate
+from shadowtutor_ros.world.scenes import Scene
 
 SIZE = WIDTH, HEIGHT = 320, 180
 PERSON = CLASS_NAMES.index('person')

@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.commands.demo import Nodes
 from shadowtutor_ros.commands.main import main
+from shadowtutor_ros.nodes.processes import Nodes, ProcessError
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,8 +134,8 @@ def run_teacher(folder, action, error=None):
 
 def test_a_node_that_has_to_be_killed_fails_the_demo(tmp_path, monkeypatch, capfd):
     run_teacher(tmp_path, 'SIG_DFL')
-    monkeypatch.setattr('shadowtutor_ros.commands.demo.END_TIMEOUT', 1.0)
-    with pytest.raises(CommandError, match='killed.*teacher'):
+    monkeypatch.setattr('shadowtutor_ros.nodes.processes.END_TIMEOUT', 1.0)
+    with pytest.raises(ProcessError, match='killed.*teacher'):
         run_teacher(tmp_path, 'SIG_IGN')
     assert not capfd.readouterr().err
     with pytest.raises(KeyError):  # what has gone wrong before counts more

@@ -17,7 +17,7 @@ import pytest
 from shadowtutor_ros.commands.main import main
 from shadowtutor_ros.evaluation.label_cache import Labels
 from shadowtutor_ros.evaluation.profile import load_profile
-from shadowtutor_ros.evaluation.scenes import Scene
+from shadowtutor_ros.world.scenes import Scene
 
 FRAMES = 12
 

@@ -7,7 +7,7 @@ import pytest
 
 from shadowtutor_ros.commands import link
 from shadowtutor_ros.commands.main import main
-from shadowtutor_ros.evaluation.veth import BURST, VethError, VethLink
+from shadowtutor_ros.reliability.veth import BURST, VethError, VethLink
 
 FRAMES = 32
 

@@ -13,7 +13,7 @@ import safetensors
 import torch
 
 from shadowtutor_ros.commands.main import main
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.network import Student
 
 SMALL = ['--looks', 'night', '--scenes', '1', '--scene-frames', '4', '--scene-size', '96x72',
          '--batch-size', '2', '--crop', '64', '--threads', '1']

@@ -9,12 +9,12 @@ from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.evaluation import measure
 from shadowtutor_ros.evaluation.measure import measure_profile
 from shadowtutor_ros.evaluation.profile import Link, load_profile, ProfileError
-from shadowtutor_ros.evaluation.scenes import Scene
 from shadowtutor_ros.evaluation.simulate import Method
 from shadowtutor_ros.labels import IGNORE
-from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.inference import InferenceEngine
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.world.scenes import Scene
 
 LINK = Link(8e6, 16e6, 0.01)
 

@@ -12,7 +12,7 @@ from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.results import (
     identify, load_runs, Results, ResultsError, summarize)
 from shadowtutor_ros.evaluation.simulate import KeyFrameRecord, Method, Run
-from shadowtutor_ros.evaluation.videos import Clip
+from shadowtutor_ros.sources.videos import Clip
 
 
 def trial(name='partial', delay=None, video='film.mp4'):

@@ -8,12 +8,12 @@ import pytest
 from shadowtutor_ros.algorithms.client import ClientSettings, PATIENCE
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.evaluation.profile import load_profile
-from shadowtutor_ros.evaluation.scenes import Scene
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
 from shadowtutor_ros.labels import IGNORE
-from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.inference import InferenceEngine
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.world.scenes import Scene
 
 PAPER = load_profile('paper')
 FRAMES = 40

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from shadowtutor_ros.models import pth
 from shadowtutor_ros.models.pth import load_pth, UnknownPthError
-from shadowtutor_ros.models.student import Student, WeightsError
+from shadowtutor_ros.models.student.network import Student, WeightsError
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.checks import TeacherError
 import torch

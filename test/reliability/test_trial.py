@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.nodes.processes import ProcessError
 from shadowtutor_ros.reliability import trial
 from shadowtutor_ros.reliability.faults import Fault, FAULTS
 from shadowtutor_ros.reliability.ledger import Ledger
@@ -62,7 +62,7 @@ class MadeUp:
             if condition():
                 return
             self.step()
-        raise CommandError(f'waited for {what}')
+        raise ProcessError(f'waited for {what}')
 
     def complaints(self):
         return self.ended

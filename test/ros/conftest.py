@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 import torch
 
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.nodes.running import Finished, qos
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
-from shadowtutor_ros.evaluation.scenes import read_timecode
-from shadowtutor_ros.evaluation.videos import SourceError
 from shadowtutor_ros.nodes.camera_node import CameraNode
-from shadowtutor_ros.nodes.parameters import ParameterError
 from shadowtutor_ros.nodes.images import to_bgr, to_message
+from shadowtutor_ros.nodes.parameters import ParameterError
+from shadowtutor_ros.sources.videos import SourceError
+from shadowtutor_ros.world.scenes import read_timecode
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_every_argument_is_described(launch, name):
 
 @pytest.mark.parametrize('name', ['student', 'teacher', 'demo'])
 def test_arguments_for_parameters_name_parameters(name):
-    from shadowtutor_ros.nodes.parameters import CAMERA, TABLES
+    from shadowtutor_ros.nodes.parameter_files import CAMERA, TABLES
     tree = ast.parse((CHECKOUT / 'launch' / f'{name}.launch.py').read_text())
     assignment = next(
         node.value for node in tree.body
@@ -180,7 +180,7 @@ def test_rviz_places_every_display():
 
 
 def test_rviz_needs_no_transform():
-    from shadowtutor_ros.nodes.parameters import CAMERA
+    from shadowtutor_ros.nodes.parameter_files import CAMERA
     frame_id = next(parameter for parameter in CAMERA if parameter.name == 'frame_id')
     options = rviz_config()['Visualization Manager']['Global Options']
     assert options['Fixed Frame'] == frame_id.default

@@ -12,14 +12,14 @@ from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
-from shadowtutor_ros.evaluation.videos import open_source
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame, WeightUpdate
 from shadowtutor_ros.nodes.camera_node import CameraNode
 from shadowtutor_ros.nodes.running import qos
 from shadowtutor_ros.nodes.student_node import StudentNode
 from shadowtutor_ros.nodes.teacher_node import TeacherNode
+from shadowtutor_ros.sources.videos import open_source
 
 SIZE, FRAMES, SEED, LOOK = (192, 108), 100, 1, 'day'
 MIN_STRIDE = 8

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shadowtutor_ros.nodes.parameters import files, TABLES
+from shadowtutor_ros.nodes.parameter_files import files, TABLES
 
 ROOT = Path(__file__).parents[2]
 

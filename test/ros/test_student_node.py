@@ -16,8 +16,8 @@ from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.analytic_model import Costs, throughput_bounds, traffic_bounds
 from shadowtutor_ros.labels import colorize, overlay
-from shadowtutor_ros.models.inference import InferenceEngine
-from shadowtutor_ros.models.student import Student, WeightsError
+from shadowtutor_ros.models.student.inference import InferenceEngine
+from shadowtutor_ros.models.student.network import Student, WeightsError
 from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
 from shadowtutor_ros.nodes.images import to_bytes, to_message
 from shadowtutor_ros.nodes.messages import update_to_message

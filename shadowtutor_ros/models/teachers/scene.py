@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from shadowtutor_ros.evaluation.scenes import read_timecode, Scene
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.world.scenes import read_timecode, Scene
 
 
 class SceneTeacher:

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from shadowtutor_ros.evaluation.scenes import Scene
 from shadowtutor_ros.models.teachers.scene import SceneTeacher
+from shadowtutor_ros.world.scenes import Scene
 
 
 @pytest.mark.parametrize('look, seed, index', (

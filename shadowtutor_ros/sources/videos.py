@@ -8,8 +8,8 @@ from typing import Callable, Iterator
 import cv2
 import numpy as np
 
-from shadowtutor_ros.evaluation.scenes import FRAME_RATE, LOOKS, Scene
-from shadowtutor_ros.models.student import MIN_SIDE
+from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.world.scenes import FRAME_RATE, LOOKS, Scene
 
 #: What is taken for an image in a folder.
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from shadowtutor_ros.evaluation import sprites
-from shadowtutor_ros.evaluation.sprites import Canvas
+from shadowtutor_ros.world import sprites
+from shadowtutor_ros.world.sprites import Canvas
 
 # The camera: focal length in frame heights, height above ground (m), mean speed (m/s), the
 # horizon's place in the frame. The street: depths (m) of the facades and of the road's edges.

@@ -19,14 +19,10 @@ import torch.nn.functional as F
 
 from shadowtutor_ros.labels import CLASS_NAMES, NUM_CLASSES
 from shadowtutor_ros.models.pth import load_pth, UnknownPthError
-from shadowtutor_ros.models.tail import apply_tail, merge_tail, MergedTail, SCALE
+from shadowtutor_ros.models.student.tail import apply_tail, merge_tail, MergedTail, SCALE
 
 #: The weights that the package ships, made by `shadowtutor pretrain`.
-SHIPPED_WEIGHTS = Path(__file__).parents[1] / 'weights' / 'student.safetensors'
-
-#: Height and width of an image at least, in pixels: of a smaller one the innermost feature map is
-#: a single pixel, which has no statistics to be normalised by.
-MIN_SIDE = 33
+SHIPPED_WEIGHTS = Path(__file__).parents[2] / 'weights' / 'student.safetensors'
 
 #: Mean of the pixels that the student was trained on: BGR, 0 to 255.
 PIXEL_MEAN = (103.53, 116.28, 123.675)

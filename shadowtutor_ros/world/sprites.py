@@ -2,7 +2,7 @@
 The things in the built-in scene and the light on them: persons, vehicles, animals, trees.
 
 Each is painted once, in metres, from polygons and from chains of balls with a little relief, on a
-:class:`Canvas`, and is kept as a small picture that :mod:`shadowtutor_ros.evaluation.scenes` warps
+:class:`Canvas`, and is kept as a small picture that :mod:`shadowtutor_ros.world.scenes` warps
 into the frames. What differs between two of a kind (clothes, coat, paint) comes from the random
 generator that the painter is handed; their motion comes from ``phase``, 0 to 1 over one step.
 """

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from shadowtutor_ros.evaluation.datasets import COCO_CLASSES, Dataset, Sample
-from shadowtutor_ros.evaluation.pretraining import (
+from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, IGNORE
+from shadowtutor_ros.models.student.network import Student, WeightsError
+from shadowtutor_ros.pretraining.datasets import COCO_CLASSES, Dataset, Sample
+from shadowtutor_ros.pretraining.training import (
     augment, CheckpointError, load_start, merge_head, Pretraining, PretrainSettings,
     repeat_factors, validate)
-from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, IGNORE
-from shadowtutor_ros.models.student import Student, WeightsError
 
 SMALL = PretrainSettings(steps=6, batch_size=2, crop=64, seed=1)
 

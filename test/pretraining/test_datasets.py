@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from shadowtutor_ros.evaluation.datasets import (
-    coco_folder, DatasetError, decode_rle, draw_instances, hold_out, label_folder, scene_dataset)
-from shadowtutor_ros.evaluation.evaluator import save_label_map
+from shadowtutor_ros.evaluation.evaluator import save_mask
 from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, IGNORE
+from shadowtutor_ros.pretraining.datasets import (
+    coco_folder, DatasetError, decode_rle, draw_instances, hold_out, label_folder, scene_dataset)
 
 PERSON, AUTO = CLASS_NAMES.index('person'), CLASS_NAMES.index('auto')
 
@@ -72,7 +72,7 @@ def samples(folder):
 def test_a_palette_changes_nothing(labels):
     before = samples(labels)
     for path in (labels / 'labels').iterdir():
-        save_label_map(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), path)
+        save_mask(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), path)
         assert cv2.imread(str(path)).std() > 10, 'a palette of colours'
     assert all(np.array_equal(*both) for both in zip(samples(labels), before))
 

@@ -1,4 +1,4 @@
-"""The fast path of the student: a frame in, a label map out."""
+"""The fast path of the student: a frame in, a mask out."""
 
 import copy
 import ctypes
@@ -12,9 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shadowtutor_ros.models.label_map import label_map
-from shadowtutor_ros.models.student import Block, ENCODER, MIN_SIDE, PIXEL_MEAN, Student
-from shadowtutor_ros.models.tail import MergedTail, SCALE
+from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.models.student.mask import mask_of
+from shadowtutor_ros.models.student.network import Block, ENCODER, PIXEL_MEAN, Student
+from shadowtutor_ros.models.student.tail import MergedTail, SCALE
 
 #: 'exact' computes in float32; 'fast' in half precision, where the device is faster with it.
 PRECISIONS = ('exact', 'fast')
@@ -35,7 +36,7 @@ class InferenceEngine:
     :param student: its weights are copied; it stays as it is.
     :param precision: one of :data:`PRECISIONS`.
     :param device: of PyTorch, e.g. 'cpu', 'cuda'.
-    :param width: wider frames are reduced to this width for inference, and the label map enlarged
+    :param width: wider frames are reduced to this width for inference, and the mask enlarged
         again; 0 infers at the frame's own size.
     :ivar last_enc3: what ``enc3`` made of the last frame, times :data:`SHRINK`,
         1×128×⌈H/32⌉×⌈W/32⌉, on the device and in the precision of the engine; it holds until the
@@ -115,7 +116,7 @@ class InferenceEngine:
         """
         Segment a frame.
 
-        :param frame: H×W×3 uint8, BGR, H and W at least ``student.MIN_SIDE``.
+        :param frame: H×W×3 uint8, BGR, H and W at least ``MIN_SIDE``.
         :returns: H×W uint8 class ids.
         """
         height, width = frame.shape[:2]
@@ -132,7 +133,7 @@ class InferenceEngine:
         return mask
 
     def _infer(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the label map, H×W uint8, and ``enc3`` of H×W×3 uint8."""
+        """Compute the mask, H×W uint8, and ``enc3`` of H×W×3 uint8."""
         height, width = pixels.shape[:2]
         # Whole rows at a time, which takes a fraction of the time of three values at a time.
         rows = pixels.to(self.device).view(height, -1).float()
@@ -145,7 +146,7 @@ class InferenceEngine:
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             features = self._network.encode(self._network.stem(x).to(self._dtype))
             logits = self._network.half_size_logits(features, (height, width), self._tail)
-        return label_map(logits[0], (height, width)), features.enc3
+        return mask_of(logits[0], (height, width)), features.enc3
 
     def _replay(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do as :meth:`_infer` with a CUDA graph, recorded at the first frame of a size."""
@@ -257,7 +258,7 @@ class _Graph:
     """
     What the GPU does for a frame, recorded once and then started at a stroke.
 
-    :param compute: H×W×3 uint8 on the device to a label map, H×W uint8, and features.
+    :param compute: H×W×3 uint8 on the device to a mask, H×W uint8, and features.
     :param pixels: a first frame.
     :raises RuntimeError: if it cannot be recorded.
     """

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from shadowtutor_ros.evaluation.scenes import Scene
 from shadowtutor_ros.labels import class_map, COCO_NAMES, IGNORE, NUM_CLASSES
+from shadowtutor_ros.world.scenes import Scene
 
 #: Classes of COCO's own table: its 80 categories in their order, then background.
 COCO_CLASSES = len(COCO_NAMES) + 1

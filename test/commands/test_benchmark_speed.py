@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.student_training import TrainingSettings
-from shadowtutor_ros.evaluation import speed
-from shadowtutor_ros.evaluation.scenes import Scene
-from shadowtutor_ros.models.student import Student
+from shadowtutor_ros.commands import benchmark_speed as speed
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.wire.weight_update import ENCODINGS
+from shadowtutor_ros.world.scenes import Scene
 import torch
 
 

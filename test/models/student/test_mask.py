@@ -1,5 +1,5 @@
 import pytest
-from shadowtutor_ros.models.label_map import label_map
+from shadowtutor_ros.models.student.mask import mask_of
 import torch
 import torch.nn.functional as F
 
@@ -22,7 +22,7 @@ def test_equals_enlargement_and_argmax(size, make, memory_format):
     torch.manual_seed(5)
     half = [(side + 1) // 2 for side in size]
     logits = make(9, *half)[None].contiguous(memory_format=memory_format)[0]
-    labels = label_map(logits, size)
+    labels = mask_of(logits, size)
     assert labels.shape == size and labels.dtype == torch.uint8
     assert torch.equal(labels, plain(logits, size))
 
@@ -30,22 +30,22 @@ def test_equals_enlargement_and_argmax(size, make, memory_format):
 def test_one_class_between_others_can_win():
     # At neither of two neighbours, but between them: second everywhere, and the best on average.
     logits = torch.tensor([[10.0, 0.0], [0.0, 10.0], [9.0, 9.0]])[:, None].expand(3, 2, 2)
-    assert label_map(logits, (4, 4)).tolist() == [[0, 2, 2, 1]] * 4
+    assert mask_of(logits, (4, 4)).tolist() == [[0, 2, 2, 1]] * 4
 
 
 def test_leaves_the_logits_as_they_are():
     logits = smooth(9, 8, 8)
     before = logits.clone()
-    label_map(logits, (16, 16))
+    mask_of(logits, (16, 16))
     assert torch.equal(logits, before)
 
 
 @pytest.mark.parametrize('classes', [1, 2, 21])
 def test_any_number_of_classes(classes):
     logits = smooth(classes, 6, 7)
-    assert torch.equal(label_map(logits, (12, 14)), plain(logits, (12, 14)))
+    assert torch.equal(mask_of(logits, (12, 14)), plain(logits, (12, 14)))
 
 
 def test_half_precision_is_interpolated_in_full():
     logits = smooth(9, 20, 30).bfloat16()
-    assert torch.equal(label_map(logits, (40, 60)), plain(logits.float(), (40, 60)))
+    assert torch.equal(mask_of(logits, (40, 60)), plain(logits.float(), (40, 60)))

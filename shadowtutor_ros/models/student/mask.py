@@ -1,4 +1,4 @@
-"""From logits at half the size of an image to its label map."""
+"""From logits at half the size of an image to its mask."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 _BILINEAR = torch.tensor([[9., 3, 3, 1], [3, 9, 1, 3], [3, 1, 9, 3], [1, 3, 3, 9]]) / 16
 
 
-def label_map(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def mask_of(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """
     Enlarge logits bilinearly and choose the class of the largest at every pixel.
 
@@ -37,7 +37,7 @@ def _argmax(logits: torch.Tensor) -> torch.Tensor:
 
 def _doubled(logits: torch.Tensor) -> torch.Tensor:
     """
-    Compute the label map of logits that are enlarged by two, on a CPU.
+    Compute the mask of logits that are enlarged by two, on a CPU.
 
     Where one class has the largest of all four logits around a pixel, it has the largest of their
     mean, whatever the weights. Only pixels on the edges of segments must be interpolated.

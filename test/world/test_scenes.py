@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from shadowtutor_ros.evaluation.scenes import (
-    LOOKS, MAX_INDEX, MAX_SEED, read_timecode, Scene, Timecode)
 from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, NUM_CLASSES
+from shadowtutor_ros.world.scenes import (
+    LOOKS, MAX_INDEX, MAX_SEED, read_timecode, Scene, Timecode)
 
 SMALL = 160, 90
 

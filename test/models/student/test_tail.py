@@ -1,5 +1,5 @@
 import pytest
-from shadowtutor_ros.models.tail import apply_tail, merge_tail
+from shadowtutor_ros.models.student.tail import apply_tail, merge_tail
 import torch
 from torch import nn
 import torch.nn.functional as F

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shadowtutor_ros.evaluation.videos import Clip, open_source, SourceError
+from shadowtutor_ros.sources.videos import Clip, open_source, SourceError
 
 
 @pytest.fixture

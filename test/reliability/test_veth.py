@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from shadowtutor_ros.evaluation import veth
-from shadowtutor_ros.evaluation.veth import BURST, enter, VethError, VethLink
+from shadowtutor_ros.reliability import veth
+from shadowtutor_ros.reliability.veth import BURST, enter, VethError, VethLink
 
 
 def namespaces():

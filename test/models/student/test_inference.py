@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
-from shadowtutor_ros.models import inference
-from shadowtutor_ros.models.inference import cuda_is_lost, InferenceEngine
-from shadowtutor_ros.models.student import MIN_SIDE, Student
+from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.models.student import inference
+from shadowtutor_ros.models.student.inference import cuda_is_lost, InferenceEngine
+from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
 

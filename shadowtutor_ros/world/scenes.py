@@ -21,12 +21,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from shadowtutor_ros.evaluation import sprites
-from shadowtutor_ros.evaluation.sprites import Canvas, KINDS, Sprite
-from shadowtutor_ros.evaluation.street import (
+from shadowtutor_ros.labels import BACKGROUND
+from shadowtutor_ros.world import sprites
+from shadowtutor_ros.world.sprites import Canvas, KINDS, Sprite
+from shadowtutor_ros.world.street import (
     DISTRICT, DISTRICTS, EYE, FACADES, facades, FAR_KERB, FOCAL, FOOT, ground, HORIZON, LOOP,
     sky, SPEED)
-from shadowtutor_ros.labels import BACKGROUND
 
 #: Names of the looks, day first.
 LOOKS: tuple[str, ...] = tuple(sprites.LOOKS)

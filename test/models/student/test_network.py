@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 from shadowtutor_ros.labels import CLASS_NAMES
-from shadowtutor_ros.models.student import PIXEL_MEAN, Student, WeightsError
+from shadowtutor_ros.models.student.network import PIXEL_MEAN, Student, WeightsError
 import torch
 import torch.nn.functional as F
 

@@ -1,0 +1,1 @@
+"""The student: the network that a robot runs."""

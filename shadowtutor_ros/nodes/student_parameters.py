@@ -1,0 +1,64 @@
+"""The parameters of the student node."""
+
+from shadowtutor_ros.algorithms.client import (
+    ClientSettings, LATE_UPDATE, LONGEST_TIMEOUT, PATIENCE)
+from shadowtutor_ros.models.student.inference import PRECISIONS
+from shadowtutor_ros.nodes.parameters import DEVICE, Parameter, THREADS, WEIGHTS
+from shadowtutor_ros.wire.key_frame import DEFAULT_FORMAT, DEFAULT_QUALITY, FORMATS
+
+_CLIENT = ClientSettings()
+
+STUDENT = (
+    Parameter(
+        'min_stride', _CLIENT.min_stride, 'MIN_STRIDE: smallest number of frames from one key '
+        'frame to the next', (1, 10000)),
+    Parameter(
+        'max_stride', _CLIENT.max_stride, 'MAX_STRIDE: largest number of frames from one key '
+        'frame to the next', (1, 10000)),
+    Parameter(
+        'late_update', _CLIENT.late_update, 'what to do if the update has not arrived min_stride '
+        "frames after its key frame: 'continue' with the current weights, or 'wait' for it, as in "
+        'the paper',
+        choices=LATE_UPDATE),
+    Parameter(
+        'update_timeout', _CLIENT.update_timeout, 'seconds after which an update counts as lost; '
+        "late_update 'wait' waits no longer. For a teacher that is known to need longer it is up "
+        f'to {PATIENCE} times as long', (0.1, LONGEST_TIMEOUT)),
+    Parameter(
+        'stride_rate', _CLIENT.stride_rate, 'above 0: strides count time, at this many frames '
+        "a second, whatever the camera's rate; 0: they count frames", (0.0, 1000.0)),
+    Parameter(
+        'drift', _CLIENT.drift, 'change of the scene since the last key frame above which the '
+        'next one is sent early; no change is 0, another scene about 1. Set to 0: never',
+        (0.0, 10.0)),
+    Parameter(
+        'still', _CLIENT.still, 'change of the scene below which it counts as still; if the '
+        'student is good enough, the next key frame then waits for still_stride, or for whoever '
+        'enters (0.5 % of the frame, for half a second); 0: never, and nobody looks for them',
+        (0.0, 10.0)),
+    Parameter(
+        'still_stride', _CLIENT.still_stride, 'frames between the key frames of a still scene',
+        (1, 1000000)),
+    Parameter(
+        'image_transport', 'raw', "'raw' subscribes to image, 'compressed' to image/compressed",
+        choices=('raw', 'compressed'), read_only=True),
+    Parameter('key_frame.format', DEFAULT_FORMAT, 'image format of key frames', choices=FORMATS),
+    Parameter(
+        'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG and WebP key frames', (1, 100)),
+    Parameter(
+        'key_frame.max_width', 0, 'largest width of key frames in pixels; wider ones are scaled '
+        'down; 0: no limit', (0, 7680)),
+    Parameter(
+        'inference.precision', 'exact', "'exact': float32; 'fast': half precision where the "
+        'device is faster with it', choices=PRECISIONS, read_only=True),
+    Parameter(
+        'inference.width', 0, 'largest width for inference in pixels; wider frames are scaled '
+        'down, and the mask up again; 0: no limit', (0, 7680)),
+    DEVICE,
+    THREADS,
+    WEIGHTS,
+    Parameter(
+        'overlay_opacity', 0.5, 'opacity of the colours on segmentation/overlay; 0: image alone, '
+        '1: colours alone', (0.0, 1.0)),
+    Parameter('status_period', 1.0, 'seconds between messages on ~/status', (0.1, 60.0), (), True),
+)

@@ -1,0 +1,63 @@
+"""The parameters of the teacher node."""
+
+from shadowtutor_ros.algorithms.server import ServerSettings
+from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
+from shadowtutor_ros.models.student.network import BLOCKS
+from shadowtutor_ros.nodes.parameters import DEVICE, Parameter, THREADS, WEIGHTS
+from shadowtutor_ros.wire.encodings import ENCODINGS
+
+_SERVER = ServerSettings()
+
+TEACHER = (
+    Parameter(
+        'threshold', _SERVER.threshold, 'THRESHOLD: mean IoU above which the student is good '
+        'enough', (0.01, 0.99)),
+    Parameter(
+        'max_updates', _SERVER.max_updates, 'MAX_UPDATES: training steps on one key frame, at '
+        'most', (0, 1000)),
+    Parameter('learning_rate', _SERVER.learning_rate, 'learning rate of Adam', (1e-6, 1.0)),
+    Parameter(
+        'scope', _SERVER.scope, "what is trained and sent: 'partial', the paper's part of the "
+        "decoder; 'decoder', all of it; 'full', the whole student; or blocks separated by commas, "
+        f"of {', '.join(BLOCKS)}"),
+    Parameter(
+        'replay', _SERVER.replay, 'number of earlier key frames that each training step also '
+        'uses', (0, 100)),
+    Parameter(
+        'replay_choice', _SERVER.replay_choice, "which earlier key frames are used: 'random', "
+        "drawn anew at every step, or 'newest'", choices=REPLAY_CHOICES),
+    Parameter(
+        'replay_memory', _SERVER.replay_memory, 'number of key frames kept per robot; one of '
+        '1280x720 takes 6 MB', (1, 1000)),
+    Parameter(
+        'replay_megabytes', _SERVER.replay_megabytes, 'memory that they may take per robot; the '
+        'oldest are forgotten first', (1.0, 1e6)),
+    Parameter(
+        'seen_classes', _SERVER.seen_classes, 'true: the student may only choose classes that '
+        'occur in the key frames kept, and those of always_offered; as long as the teacher '
+        'answers'),
+    Parameter(
+        'always_offered', list(_SERVER.always_offered) or [''], 'names of classes that the '
+        "student may choose in any case; ['']: none"),
+    Parameter(
+        'object_weight', _SERVER.object_weight, 'weight of the loss inside the boxes of objects; '
+        '1 elsewhere', (1.0, 100.0)),
+    Parameter(
+        'encoding', _SERVER.encoding, "how weights are sent: 'fp32' and 'fp16' as values; 'int8', "
+        "'int4' and 'sparse' as compressed differences ('sparse' trains and sends a tenth of "
+        'them)',
+        choices=tuple(ENCODINGS)),
+    Parameter(
+        'teacher', 'maskrcnn_resnet50_fpn', 'a torchvision network, the path of an ONNX file, '
+        "'scene', or 'package.module:Class'", read_only=True),
+    Parameter(
+        'teacher_weights', 'DEFAULT', "file with the teacher's weights; 'DEFAULT': torchvision "
+        'downloads its own',
+        read_only=True),
+    DEVICE,
+    THREADS,
+    WEIGHTS,
+    Parameter(
+        'robots', [''], 'namespaces of the robots whose key frames are answered, such as '
+        "['/robot1', '/robot2']; '' is the namespace of this node", read_only=True),
+)

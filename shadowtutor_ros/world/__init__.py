@@ -1,0 +1,1 @@
+"""The built-in world: streets that are painted, with exact labels."""
