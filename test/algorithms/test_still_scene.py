@@ -256,6 +256,14 @@ def test_who_enters_a_corridor_is_seen_within_a_second(shared):
     assert not any(0 < index < 50 for index in key_frames), 'nobody has come yet'
 
 
+def test_an_empty_corridor_costs_a_key_frame_in_300(shared):
+    path = shared('data/videos/intel_one-by-one-person.mp4')
+    empty = list(open_source(str(path), (320, 184), frames=50))
+    robot = Robot(width=160)
+    there_and_back = (empty + empty[::-1]) * 3
+    assert robot.watch(there_and_back) == [0], 'as many as without the watch'
+
+
 # --- the drift's reference after an update of the encoder ----------------------------------------
 
 @pytest.mark.parametrize('scope', ['decoder', 'full'])
