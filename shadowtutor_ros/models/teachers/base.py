@@ -5,29 +5,41 @@ from typing import Protocol
 
 import numpy as np
 
+from shadowtutor_ros.classes import ClassTable
+
 
 @dataclass(frozen=True)
 class TeacherPrediction:
     """
     What a teacher says of one frame.
 
-    :ivar label: H×W uint8 class ids of :mod:`shadowtutor_ros.labels`, at the frame's size.
-    :ivar boxes: N×4 float32 boxes of the objects of our eight classes, ``x1, y1, x2, y2`` in
+    :ivar label: H×W uint8, classes by their places in the table that was asked for, or ``IGNORE``;
+        at the frame's size.
+    :ivar boxes: N×4 float32 boxes of the objects of the table's classes, ``x1, y1, x2, y2`` in
         pixels of the frame; where they lie (a little enlarged) the loss weighs more.
+    :ivar scores: how sure it is of each object, (N,) float32, 0 to 1; None where it does not say.
     """
 
     label: np.ndarray
     boxes: np.ndarray
+    scores: np.ndarray | None = None
 
 
 class Teacher(Protocol):
-    """A network, or anything else, that labels frames."""
+    """
+    A network, or anything else, that labels frames.
 
-    def __call__(self, frame: np.ndarray) -> TeacherPrediction:
+    :ivar vocabulary: names of what it can tell apart; None where any phrase may be asked for.
+    """
+
+    vocabulary: tuple[str, ...] | None
+
+    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
         """
         Label a frame.
 
         :param frame: H×W×3 uint8, BGR.
+        :param classes: that it is labelled with; what is none of them is background.
         :returns: the label and the boxes, at the frame's size.
         :raises ValueError: if it cannot label the frame.
         """

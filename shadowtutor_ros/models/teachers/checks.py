@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shadowtutor_ros.labels import IGNORE, NUM_CLASSES
+from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
 
@@ -29,13 +29,15 @@ def check_frame(frame: np.ndarray) -> None:
 
 
 def check_prediction(
-        prediction: TeacherPrediction, frame: np.ndarray, name: str) -> TeacherPrediction:
+        prediction: TeacherPrediction, frame: np.ndarray, name: str,
+        num_classes: int) -> TeacherPrediction:
     """
     Check what somebody else's teacher says of a frame.
 
     :param prediction: anything; what is wanted is said by :class:`TeacherPrediction`.
     :param frame: H×W×3, the frame that it is about.
     :param name: of the teacher, for the errors.
+    :param num_classes: that it may label with.
     :returns: the prediction, its boxes as float32.
     :raises TeacherError: if it is something else, its label is not H×W uint8, holds ids that are
         neither a class nor ``IGNORE``, or its boxes are not finite N×4 floats.
@@ -53,16 +55,24 @@ def check_prediction(
         raise TeacherError(
             f"the teacher '{name}' returned a label of shape {label.shape} and dtype "
             f"{label.dtype}, wanted {frame.shape[:2]}, the frame's, and uint8")
-    strange = (label >= NUM_CLASSES) & (label != IGNORE)
+    strange = (label >= num_classes) & (label != IGNORE)
     if strange.any():
         raise TeacherError(
             f"the teacher '{name}' returned a label with the class id {label[strange][0]}, wanted "
-            f'0 to {NUM_CLASSES - 1}, or {IGNORE} for what is not to count')
+            f'0 to {num_classes - 1}, or {IGNORE} for what is not to count')
     if not np.issubdtype(boxes.dtype, np.floating) or boxes.ndim != 2 or boxes.shape[1] != 4:
         raise TeacherError(
             f"the teacher '{name}' returned boxes of shape {boxes.shape} and dtype {boxes.dtype}, "
             'wanted N×4 float32: x1, y1, x2, y2 in pixels')
     if not np.isfinite(boxes).all():
         raise TeacherError(f"the teacher '{name}' returned boxes that are not finite")
+    scores = prediction.scores
+    if scores is not None:
+        scores = np.asarray(scores)
+        if scores.shape != boxes.shape[:1] or not np.issubdtype(scores.dtype, np.floating):
+            raise TeacherError(
+                f"the teacher '{name}' returned scores of shape {scores.shape} and dtype "
+                f'{scores.dtype}, wanted ({len(boxes)},) float32, or None')
+        scores = scores.astype(np.float32)
     # Copies: they are remembered, and the teacher may fill the same arrays again.
-    return TeacherPrediction(label.copy(), boxes.astype(np.float32))
+    return TeacherPrediction(label.copy(), boxes.astype(np.float32), scores)

@@ -5,6 +5,7 @@ import inspect
 
 import numpy as np
 
+from shadowtutor_ros.classes import ClassTable, IGNORE, LVS
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.models.teachers.checks import (
     check_frame, check_prediction, one_line, TeacherError)
@@ -13,6 +14,10 @@ from shadowtutor_ros.models.teachers.checks import (
 class CustomTeacher:
     """
     A teacher of somebody else, with what it returns checked.
+
+    Its class may have a ``vocabulary``: the names of its ids, which are then mapped onto the table
+    that is asked for; without one they are those of the table ``lvs``. Where it is None the class
+    is called with the table as well, and labels with places in that.
 
     :param path: 'package.module:Class'; the package is found as Python finds any.
     :param options: given to the class as far as its signature takes them.
@@ -41,17 +46,33 @@ class CustomTeacher:
                 f"the teacher '{path}' makes a {type(teacher).__name__} that cannot be called: "
                 'wanted a method __call__(frame) that returns a TeacherPrediction')
         self._teacher = teacher
+        vocabulary = getattr(teacher, 'vocabulary', LVS.names)
+        if vocabulary is not None and (
+                isinstance(vocabulary, str) or not all(isinstance(one, str) for one in vocabulary)
+                or not 0 < len(vocabulary) < IGNORE + 1):
+            raise TeacherError(
+                f"the teacher '{path}' has the vocabulary {str(vocabulary)[:60]!r}: wanted 1 to "
+                f'{IGNORE} names, or None for any phrase')
+        self.vocabulary = None if vocabulary is None else tuple(vocabulary)
 
-    def __call__(self, frame: np.ndarray) -> TeacherPrediction:
+    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
         """
         Label a frame.
 
         :param frame: H×W×3 uint8, BGR.
+        :param classes: that it is labelled with.
         :raises ValueError: if the frame is something else, or :class:`TeacherError` if what the
             teacher returns is no prediction for it.
         """
         check_frame(frame)
-        return check_prediction(self._teacher(frame), frame, self._path)
+        if self.vocabulary is None:
+            return check_prediction(
+                self._teacher(frame, classes), frame, self._path, len(classes))
+        told = check_prediction(
+            self._teacher(frame), frame, self._path, len(self.vocabulary))
+        places = np.append(classes.rows(self.vocabulary), np.uint8(IGNORE))
+        label = places[np.minimum(told.label, len(self.vocabulary))]
+        return TeacherPrediction(label, told.boxes, told.scores)
 
 
 def _accepted(function, options: dict) -> dict:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from shadowtutor_ros.labels import BACKGROUND, class_map
+from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.models.teachers.label_maps import paint_instances
 from shadowtutor_ros.models.teachers.networks import load_network, to_tensor
@@ -26,23 +26,26 @@ class MaskRCNNTeacher:
         # The threshold within the network spares the masks of what would be dropped after it.
         self._network, description = load_network(
             name, weights, device, box_score_thresh=score_threshold)
-        self._ids = class_map(description.meta['categories'])
+        self.vocabulary = tuple(description.meta['categories'])
         self._device = device
 
     @torch.no_grad()
-    def __call__(self, frame: np.ndarray) -> TeacherPrediction:
+    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
         """
         Label a frame.
 
         :param frame: H×W×3 uint8, BGR, of any size: the network resizes it as it was trained.
+        :param classes: that it is labelled with.
         :raises ValueError: if the frame is something else.
         """
         # Detection networks take RGB from 0 to 1 and normalise by themselves.
         found = self._network([to_tensor(frame, self._device).float() / 255])[0]
-        ids = self._ids[found['labels'].cpu().numpy()]
-        ours = np.flatnonzero(ids != BACKGROUND)
+        places = classes.rows(self.vocabulary)[found['labels'].cpu().numpy()]
+        ours = np.flatnonzero(places != classes.background)
         masks = (found['masks'][:, 0] > 0.5).cpu().numpy()
-        order = ours[np.argsort(-found['scores'].cpu().numpy()[ours], kind='stable')]
+        scores = found['scores'].cpu().numpy().astype(np.float32)
+        order = ours[np.argsort(-scores[ours], kind='stable')]
         boxes = found['boxes'].cpu().numpy().astype(np.float32)
         return TeacherPrediction(
-            paint_instances(frame.shape[:2], masks[order], ids[order]), boxes[order])
+            paint_instances(frame.shape[:2], masks[order], places[order], classes.background),
+            boxes[order], scores[order])

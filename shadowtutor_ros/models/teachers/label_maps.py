@@ -5,39 +5,42 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from shadowtutor_ros.labels import BACKGROUND
+from shadowtutor_ros.classes import IGNORE
 
 
 def paint_instances(
-        size: tuple[int, int], masks: Iterable[np.ndarray], ids: Iterable[int]) -> np.ndarray:
+        size: tuple[int, int], masks: Iterable[np.ndarray], places: Iterable[int],
+        background: int) -> np.ndarray:
     """
     Paint instances into one label map.
 
-    Only instances of our classes are given: an object of another class, such as a bag that a
-    person carries, hides nothing.
+    Only instances of classes in the table are given: an object of another class, such as a bag
+    that a person carries, hides nothing.
 
     :param size: (H, W) of the label.
     :param masks: of the instances, H×W bool, the surest first: it covers the others.
-    :param ids: the class id of each.
+    :param places: the class of each, by its place in the table.
+    :param background: the place of the background.
     :returns: H×W uint8, background where no instance is.
     """
-    label = np.full(size, BACKGROUND, np.uint8)
-    for mask, class_id in reversed(list(zip(masks, ids))):
-        label[mask] = class_id
+    label = np.full(size, background, np.uint8)
+    for mask, place in reversed(list(zip(masks, places))):
+        label[mask] = place
     return label
 
 
-def region_boxes(label: np.ndarray, min_area: float = 0) -> np.ndarray:
+def region_boxes(label: np.ndarray, background: int, min_area: float = 0) -> np.ndarray:
     """
     Find the boxes of the connected regions of each object class.
 
-    :param label: H×W uint8 class ids; neither background nor ids that are no class have boxes.
+    :param label: H×W uint8; neither the background nor ``IGNORE`` has boxes.
+    :param background: the place of the background.
     :param min_area: regions of fewer pixels are left out.
     :returns: N×4 float32, ``x1, y1, x2, y2`` in pixels, the edges around the regions.
     """
     boxes = []
-    for class_id in range(BACKGROUND):
-        mask = (label == class_id).astype(np.uint8)
+    for place in np.setdiff1d(np.unique(label), (background, IGNORE)):
+        mask = (label == place).astype(np.uint8)
         statistics = cv2.connectedComponentsWithStats(mask, connectivity=8)[2]
         # The first component is all that is not of this class.
         boxes += [

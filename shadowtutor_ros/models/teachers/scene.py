@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.world.scenes import read_timecode, Scene
 
@@ -17,13 +18,15 @@ class SceneTeacher:
     """
 
     def __init__(self) -> None:
+        self.vocabulary = LVS.names
         self._scene = lru_cache(maxsize=2)(Scene)
 
-    def __call__(self, frame: np.ndarray) -> TeacherPrediction:
+    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
         """
         Label a frame.
 
         :param frame: H×W×3 uint8, BGR, at least 32×24.
+        :param classes: that it is labelled with.
         :raises ValueError: if the frame carries no timecode that can be read.
         """
         code = read_timecode(frame)
@@ -34,4 +37,5 @@ class SceneTeacher:
                 'labels only frames of the built-in scene, with their bottom edge and no stronger '
                 'compression than JPEG at quality 50: choose another teacher for other video')
         truth = self._scene(code.seed, code.look, width, height).render(code.index)
-        return TeacherPrediction(truth.label, truth.boxes)
+        rows = classes.rows(self.vocabulary)
+        return TeacherPrediction(rows[truth.label], truth.boxes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from shadowtutor_ros.labels import BACKGROUND, class_map, COCO_NAMES
+from shadowtutor_ros.classes import ClassTable, COCO_NAMES
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.models.teachers.checks import check_frame, one_line, TeacherError
 from shadowtutor_ros.models.teachers.label_maps import paint_instances
@@ -36,7 +36,7 @@ class YoloOnnxTeacher:
     :param long_side: pixels that a frame's longer side is resized to; None: its own. A file with
         a fixed input decides for itself.
     :raises TeacherError: if onnxruntime cannot be imported, or the file cannot be read or is
-        another kind of network, or none of its categories is one of our classes.
+        another kind of network.
     """
 
     def __init__(
@@ -70,11 +70,7 @@ class YoloOnnxTeacher:
                 f"the teacher '{path}' has outputs of the shapes {shapes}; wanted boxes 1×C×N and "
                 'mask prototypes 1×K×h×w: export a YOLO segmentation network')
         self._categories = shapes[0][1] - 4 - shapes[1][1]
-        self._ids = class_map(self._names(path))
-        if (self._ids == BACKGROUND).all():
-            raise TeacherError(
-                f"the teacher '{path}' knows none of our classes among its {self._categories} "
-                'categories: choose a network trained on COCO')
+        self.vocabulary = tuple(self._names(path))
 
     def _names(self, path: str) -> list[str] | tuple[str, ...]:
         text = self._session.get_modelmeta().custom_metadata_map.get('names')
@@ -115,14 +111,16 @@ class YoloOnnxTeacher:
         image[:frame.shape[0], :frame.shape[1]] = frame
         return image, scale
 
-    def __call__(self, frame: np.ndarray) -> TeacherPrediction:
+    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
         """
         Label a frame.
 
         :param frame: H×W×3 uint8, BGR.
+        :param classes: that it is labelled with.
         :raises ValueError: if the frame is something else.
         """
         check_frame(frame)
+        rows_of = classes.rows(self.vocabulary)
         height, width = frame.shape[:2]
         image, scale = self._fit(frame)
         rows, prototypes = (output[0] for output in self._run(image))
@@ -136,7 +134,7 @@ class YoloOnnxTeacher:
         coefficients = rows[4 + self._categories:].T
 
         keep = suppress(boxes, scores, categories)
-        keep = keep[self._ids[categories[keep]] != BACKGROUND]
+        keep = keep[rows_of[categories[keep]] != classes.background]
         # Whole pixels, so that a mask ends where its box does.
         pixels = np.round(boxes[keep] / scale).astype(int)
         pixels = np.clip(pixels, 0, (width, height, width, height))
@@ -152,8 +150,9 @@ class YoloOnnxTeacher:
                 probability = cv2.resize(probability, (width, height))
             mask[y1:y2, x1:x2] = probability[y1:y2, x1:x2] > 0.5
         return TeacherPrediction(
-            paint_instances((height, width), masks, self._ids[categories[keep]]),
-            pixels.astype(np.float32))
+            paint_instances(
+                (height, width), masks, rows_of[categories[keep]], classes.background),
+            pixels.astype(np.float32), scores[keep])
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
