@@ -150,6 +150,15 @@ class ClassTable:
         """Return the place of a class by its name; None if there is none."""
         return _places(self).get(name_key(name))
 
+    def find_like(self, name: str, members: Sequence[str]) -> int | None:
+        """
+        Return the place of a class that is part of another, or has it as a part; None if none is.
+
+        :param name, members: of the other.
+        """
+        parts = {name_key(member): place for member, place in self.phrases}
+        return next((parts[key] for key in map(name_key, (name, *members)) if key in parts), None)
+
     def rows(self, vocabulary: Sequence[str]) -> np.ndarray:
         """
         Map the ids of another table onto this one.
@@ -188,6 +197,12 @@ class ClassTable:
         if self.ids == tuple(range(len(self.ids))):
             return mask
         return cv2.LUT(mask, _lut(np.array(self.ids, np.uint8)))
+
+    def places(self, mask: np.ndarray) -> np.ndarray:
+        """Undo :meth:`published`; ids of no class are ``IGNORE``."""
+        lut = np.full(256, IGNORE, np.uint8)
+        lut[list(self.ids)] = range(len(self))
+        return cv2.LUT(mask, lut)
 
     def colorize(self, mask: np.ndarray) -> np.ndarray:
         """

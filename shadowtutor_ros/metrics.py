@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from shadowtutor_ros.labels import IGNORE
+from shadowtutor_ros.classes import IGNORE
 
 LabelMap = np.ndarray | torch.Tensor
 

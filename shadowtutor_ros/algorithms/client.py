@@ -3,18 +3,17 @@
 from dataclasses import dataclass, field, replace
 import math
 import secrets
-from typing import Callable
+from typing import Callable, Iterable
 
 import cv2
 import numpy as np
-import torch
 
 from shadowtutor_ros.algorithms.drift import SceneDrift, SceneWatch
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, next_stride
-from shadowtutor_ros.labels import IGNORE, NUM_CLASSES
+from shadowtutor_ros.classes import ClassTable, IGNORE, name_key
 from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.models.student.base import checksum, Weights
 from shadowtutor_ros.models.student.inference import InferenceEngine
-from shadowtutor_ros.models.student.network import checksum
 from shadowtutor_ros.wire.key_frame import decode_label, KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import (
     most_bytes, Status, unpack, UpdateRejected, WeightUpdate)
@@ -116,12 +115,18 @@ class _KeyFrameSent:
     A key frame that is not answered yet.
 
     :ivar sent: when, in seconds.
-    :ivar weights_checksum: of the weights that the robot ran then, which an answer may start from.
-    :ivar mask: what these made of it, H×W uint8; None until that is known.
+    :ivar classes: the table that was wanted then.
+    :ivar weights_checksum: of the weights that the robot ran then, with rows for that table.
+    :ivar bases: what an answer may start from, by checksum: these, and those of the weights file.
+    :ivar mask: what was made of it, H×W uint8; None until that is known.
+    :ivar mask_classes: the table of the mask.
     """
 
     sent: float
+    classes: ClassTable
     weights_checksum: int
+    bases: dict[int, Weights]
+    mask_classes: ClassTable
     mask: np.ndarray | None = None
 
 
@@ -130,7 +135,12 @@ class Client:
     The robot's side of a session, driven from one thread: frames, updates and the time go in.
 
     What a teacher sets on a robot holds while it answers. Where an update is overdue, a key frame
-    was refused or the teacher has gone, the student chooses from all classes again.
+    was refused or the teacher has gone, the student chooses from all classes again that it has
+    learnt.
+
+    Other classes can be asked for at any time (:meth:`want`). They are taken over with the first
+    answer of a teacher that knows them, between two frames; a robot alone takes them over at once,
+    and so does one before its first frame.
 
     :param engine: infers the frames; updates swap its weights.
     :param send: is handed each key frame, before its inference, and must not block.
@@ -155,8 +165,11 @@ class Client:
         self.frames_since_key_frame = 0
         #: The teacher that is followed, by number and name: the first that answered. 0: none.
         self.teacher_id, self.teacher = 0, ''
-        #: Classes that the student chooses from, ids.
-        self.offered = tuple(range(NUM_CLASSES))
+        #: Classes that the student chooses from, by their places in the table.
+        self.offered = tuple(range(len(engine.classes)))
+        #: What the last teacher that refused the classes said; empty where none did since they
+        #: were wanted.
+        self.classes_refused = ''
         #: The last update that was applied, and the seconds from its key frame to it.
         self.last_update: WeightUpdate | None = None
         self.round_trip: float | None = None
@@ -173,12 +186,18 @@ class Client:
         self._alarm_stride = settings.min_stride
         self._frames_since_early = settings.min_stride
         self._model_id = engine.student.model_id
-        #: Weights that an update may start from, by checksum: those of the weights file, those in
-        #: use, those that were when unanswered key frames were sent. They share equal tensors.
-        weights = engine.student.weights()
-        self._most_bytes = most_bytes(weights)
-        self._weights_checksum = self._initial_checksum = checksum(weights)
-        self._states = {self._initial_checksum: weights}
+        #: All weights in use. What is kept of others shares the tensors that are equal.
+        self._weights = engine.student.weights()
+        self._weights_checksum = self._initial_checksum = checksum(self._weights)
+        #: Weights and classes of the weights file.
+        self._origin = self._weights, engine.classes
+        #: What is asked for by the robot; by the next key frame; and was accepted by a teacher, or
+        #: is that of the weights file.
+        self._wish = self._wanted = self._accepted = engine.classes
+        #: Digests of tables that the teacher knows.
+        self._told = {engine.classes.digest}
+        #: Names of classes whose rows were trained, as they are compared.
+        self._learnt = frozenset(map(name_key, engine.classes.names))
         #: Unanswered key frames by number. The last of them is awaited until it is overdue; a late
         #: answer is still welcome.
         self._unanswered: dict[int, _KeyFrameSent] = {}
@@ -189,6 +208,31 @@ class Client:
         self._failures = 0
         #: Frames and time from which the stride counts.
         self._stride_from = 0, 0.0
+
+    @property
+    def classes(self) -> ClassTable:
+        """The classes of the masks."""
+        return self.engine.classes
+
+    @property
+    def wanted(self) -> ClassTable:
+        """The classes that key frames ask for."""
+        return self._wanted
+
+    def want(self, classes: ClassTable) -> None:
+        """
+        Ask for classes; they are taken over between two frames, once a teacher agrees.
+
+        :param classes: any; with no teacher, and before the first frame, they are taken over at
+            the next one.
+        """
+        if classes.digest == self.classes.digest:
+            self.engine.student.classes = classes  # ids and colours are nobody else's business
+        if classes.digest == self._wish.digest:
+            return
+        self._wish = self._wanted = classes
+        self.classes_refused = ''
+        self._stride_from = None
 
     @property
     def awaiting_update(self) -> bool:
@@ -212,10 +256,13 @@ class Client:
         :param frame: H×W×3 uint8, BGR; must not be written to later.
         :param now: seconds, on any clock that does not jump back.
         :param stamp: seconds of the camera's clock, which may jump; ``now`` where it has none.
-        :returns: H×W uint8 class ids.
+        :returns: H×W uint8, :attr:`classes` by their places.
         """
         if not self.connected:
-            self.forget_teacher()
+            if self.teacher_id or self._unanswered or self._stride_from is not None:
+                self.forget_teacher()
+        if not self.connected or not self.counters.frames:
+            self._adopt(self._wanted)
         self._give_up_overdue(now)
         may_send = self.connected and not self.awaiting_update
         is_key_frame = may_send and self._is_due(now)
@@ -239,7 +286,8 @@ class Client:
             self._drift.refer()
             self._watch.refer()
         if is_key_frame:
-            self._unanswered[self._awaited].mask = mask
+            one = self._unanswered[self._awaited]
+            one.mask, one.mask_classes = mask, self.classes
         self._frames_since_early += 1
         self.frames_since_key_frame += 1
         self.counters.frames += 1
@@ -262,11 +310,13 @@ class Client:
             raise UpdateRejected(
                 'session', 'it is for another session: one before a reset, or that of another '
                 'student on the same topics, which needs a namespace of its own')
-        if number not in self._unanswered:
+        one = self._unanswered.get(number)
+        if one is None:
             raise UpdateRejected(
                 'key_frame', f'it answers key frame {number}, which awaits no answer (any more)')
-        most = self._most_bytes
-        if tensors > len(self._states[self._initial_checksum]) or classes > NUM_CLASSES:
+        base = one.bases[one.weights_checksum]
+        most = most_bytes(base)
+        if tensors > len(base) or classes > len(one.classes):
             raise UpdateRejected(
                 'layout', f'it names {tensors} tensors and {classes} classes, more than there are')
         if blob > most or label > MAX_LABEL:
@@ -303,18 +353,21 @@ class Client:
             self._on_refusal(update, now)
             return
         self.teacher_id, self.teacher = update.teacher_id, update.teacher
-        sent = self._unanswered[number].sent
+        one = self._unanswered[number]
         metric = update.metric_after
         if own_metric is not None:
             update = replace(update, metric_before=own_metric)
             if not metric > own_metric:  # what is run here does better
-                weights, metric = None, own_metric
+                (weights, _), metric = self._held(one), own_metric
                 update = replace(update, metric_after=own_metric)
                 self.counters.updates_declined += 1
-        self._offer(update.classes)
-        if weights is not None:
-            self._swap(weights, update.weights_checksum)
-        self.round_trip = self._needed = now - sent
+        self._told.add(one.classes.digest)
+        self._accepted = one.classes
+        if one.classes.digest in (self.classes.digest, self._wanted.digest):
+            self._run(weights, one.classes)
+            self._learnt |= {name_key(one.classes.names[place]) for place in update.classes}
+            self._offer(update.classes)
+        self.round_trip = self._needed = now - one.sent
         self._settle(number)
         self.overdue = self.refused = False
         self._failures = 0
@@ -349,8 +402,11 @@ class Client:
             self._awaited = None
             self.counters.updates_lost += 1
         self._unanswered.clear()
-        self._forget_states()
         self._stop_following()
+        # Another one may know other classes.
+        self._told = {self._origin[1].digest}
+        self._wanted = self._wish
+        self.classes_refused = ''
         self.overdue = self.refused = False
         self._failures = 0
         self._needed = 0.0
@@ -422,16 +478,24 @@ class Client:
     def _send_key_frame(self, frame: np.ndarray, now: float) -> None:
         self.counters.key_frames_sent += 1
         self._awaited = self.counters.key_frames_sent
-        self._unanswered[self._awaited] = _KeyFrameSent(now, self._weights_checksum)
+        classes = self._wanted
+        held = self._with_classes(self._weights, self.classes, classes)
+        first = self._with_classes(*self._origin, classes)
+        held_checksum = (checksum(held) if classes.digest != self.classes.digest
+                         else self._weights_checksum)
+        self._unanswered[self._awaited] = _KeyFrameSent(
+            now, classes, held_checksum, {checksum(first): first, held_checksum: held},
+            self.classes)
         if len(self._unanswered) > UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
-        self._forget_states()
+        is_told = classes.digest in self._told
         self._stride_from = self.counters.frames, now
         self.frames_since_key_frame = 0
         self._send(KeyFrame(
             self.session_id, self._awaited, self.counters.frames, self._model_id,
-            self._initial_checksum, self.weights_version, self._weights_checksum, frame,
-            self._student_id, self._name, self.teacher_id, self.patience))
+            self._initial_checksum, self.weights_version, held_checksum, frame,
+            self._student_id, self._name, self.teacher_id, self.patience, classes.digest,
+            () if is_told else classes.entries, classes.background))
 
     def _give_up_overdue(self, now: float) -> None:
         if not self.awaiting_update or now < self._unanswered[self._awaited].sent + self.patience:
@@ -462,7 +526,12 @@ class Client:
         reason = update.refusal_reason
         self.counters.refuse(reason)
         self.refused = True
-        self._offer(range(NUM_CLASSES))
+        self._offer_learnt()
+        if reason == 'table':  # it has been told, but has forgotten
+            self._told.discard(self._wanted.digest)
+        if reason == 'classes':
+            self.classes_refused = update.text
+            self._wanted = self._accepted
         if reason == 'too_late':  # it is there, and busy
             self._needed = update.needed_seconds
             self._failures = 0
@@ -470,9 +539,15 @@ class Client:
 
     def _stop_following(self) -> None:
         self.teacher_id, self.teacher = 0, ''
-        self._offer(range(NUM_CLASSES))
+        self._offer_learnt()
 
-    def _offer(self, classes: tuple[int, ...] | range) -> None:
+    def _offer_learnt(self) -> None:
+        """Choose from all classes but those that nobody has trained."""
+        table = self.classes
+        self._offer(place for place, name in enumerate(table.names)
+                    if place == table.background or name_key(name) in self._learnt)
+
+    def _offer(self, classes: Iterable[int]) -> None:
         """Choose from these classes alone."""
         self.offered = tuple(classes)
         self.engine.restrict(self.offered)
@@ -482,23 +557,38 @@ class Client:
         self._unanswered = {n: one for n, one in self._unanswered.items() if n > number}
         if self._awaited == number:
             self._awaited = None
-        self._forget_states()
 
-    def _swap(self, weights: dict[str, torch.Tensor], weights_checksum: int) -> None:
-        """Run other weights."""
-        own = self._states[self._weights_checksum]
-        self.engine.swap({
-            name: tensor for name, tensor in weights.items() if tensor is not own[name]})
+    def _with_classes(self, weights: Weights, old: ClassTable, new: ClassTable) -> Weights:
+        return self.engine.student.with_classes(weights, old, new, self._origin)
+
+    def _held(self, one: _KeyFrameSent) -> tuple[Weights, int]:
+        """Return what is run now, with rows for a key frame's table, and its checksum."""
+        if one.classes.digest == self.classes.digest:  # a late update may have come in between
+            return self._weights, self._weights_checksum
+        return one.bases[one.weights_checksum], one.weights_checksum
+
+    def _adopt(self, classes: ClassTable) -> None:
+        """Take over classes that are wanted, with what is known of them."""
+        if classes.digest != self.classes.digest:
+            self._run(self._with_classes(self._weights, self.classes, classes), classes)
+            self._offer_learnt()
+
+    def _run(self, weights: Weights, classes: ClassTable) -> None:
+        """Run other weights, where they are others."""
+        if weights is self._weights and classes.digest == self.classes.digest:
+            return
+        if classes.digest != self.classes.digest:
+            # What is no longer in the table is no longer known, but to the weights file.
+            self._learnt = frozenset(map(name_key, self._origin[1].names)) | (
+                self._learnt & set(map(name_key, classes.names)))
+            self.engine.change_classes(weights, classes)
+        else:
+            self.engine.swap({name: tensor for name, tensor in weights.items()
+                              if tensor is not self._weights[name]})
+        weights_checksum = checksum(weights)
         if weights_checksum != self._weights_checksum:
             self.weights_version += 1
-        self._states[weights_checksum] = weights
-        self._weights_checksum = weights_checksum
-
-    def _forget_states(self) -> None:
-        """Forget weights that no update can start from any more."""
-        wanted = {self._initial_checksum, self._weights_checksum} | {
-            one.weights_checksum for one in self._unanswered.values()}
-        self._states = {key: state for key, state in self._states.items() if key in wanted}
+        self._weights, self._weights_checksum = weights, weights_checksum
 
     def _check_sender(self, update: WeightUpdate) -> None:
         if update.model_id != self._model_id:
@@ -512,29 +602,31 @@ class Client:
                 'is followed until it is silent: let one teacher answer this robot')
 
     def _check(
-            self, update: WeightUpdate) -> tuple[dict[str, torch.Tensor] | None, float | None]:
+            self, update: WeightUpdate) -> tuple[Weights, float | None]:
         """
         Check the rest of an update.
 
-        :returns: all the weights after it, None for those in use; and the metric on the key frame
-            of what was in use, where the teacher left it to the robot to find out.
+        :returns: all the weights after it, and the metric on the key frame of what was in use,
+            where the teacher left it to the robot to find out.
         """
+        one = self._unanswered[update.key_frame_number]
         if update.status == Status.REFUSED:
             if not 0 <= update.needed_seconds <= _LONGEST:
                 raise UpdateRejected(
                     'seconds', f'{update.needed_seconds} s that were needed are not 0 to '
                     f'{_LONGEST:.0f}')
-            return None, None
+            return self._weights, None
         self._check_figures(update)
         if update.status == Status.NOTHING_TO_GAIN:
-            if update.weights_checksum != self._weights_checksum:
+            weights, held = self._held(one)
+            if update.weights_checksum != held:
                 raise UpdateRejected(
                     'checksum', 'the teacher holds other weights than this robot; the next key '
                     'frame sets it right')
-            return None, None
+            return weights, None
         if update.status != Status.DONE:
             raise UpdateRejected('status', f'status {update.status} is unknown')
-        base = self._states.get(update.base_checksum)
+        base = one.bases.get(update.base_checksum)
         if base is None:
             raise UpdateRejected(
                 'base', f'it starts from weights with the checksum {update.base_checksum:08x}, '
@@ -558,15 +650,17 @@ class Client:
             raise UpdateRejected(
                 'seconds', f'{update.teacher_seconds} s of the teacher or '
                 f'{update.training_seconds} s of training are not 0 to {_LONGEST:.0f}')
-        bounds = -1, *update.classes, NUM_CLASSES
+        count = len(self._unanswered[update.key_frame_number].classes)
+        bounds = -1, *update.classes, count
         if not update.classes or not all(map(int.__lt__, bounds, bounds[1:])):
             raise UpdateRejected(
-                'classes', f'the classes {update.classes[:10]} are not some of the {NUM_CLASSES} '
-                'known, ascending')
+                'classes', f'the classes {update.classes[:10]} are not some of the {count} in '
+                'the table, ascending')
 
     def _own_metric(self, update: WeightUpdate) -> float:
         """Compute the metric of the mask that was made of the key frame, against its label."""
-        mask = self._unanswered[update.key_frame_number].mask
+        one = self._unanswered[update.key_frame_number]
+        mask, count = one.mask, len(one.classes)
         if mask is None:
             raise UpdateRejected(
                 'label', 'the key frame could not be inferred, so its label says nothing')
@@ -574,10 +668,11 @@ class Client:
             label = decode_label(update.label, mask.shape)
         except KeyFrameError as error:
             raise UpdateRejected('label', f'its label cannot be read: {error}') from None
-        if np.any((label >= NUM_CLASSES) & (label != IGNORE)):
+        if np.any((label >= count) & (label != IGNORE)):
             raise UpdateRejected(
-                'label', f'its label holds classes that are not of the {NUM_CLASSES} known')
+                'label', f'its label holds classes that are not of the {count} in the table')
         # The key frame may have been scaled down on its way.
         mask = cv2.resize(mask, label.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        metric = mean_iou(mask, label, NUM_CLASSES)
+        mask = one.classes.rows(one.mask_classes.names)[mask]
+        metric = mean_iou(mask, label, count)
         return update.threshold if math.isnan(metric) else metric

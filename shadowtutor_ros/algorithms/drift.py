@@ -68,7 +68,7 @@ class SceneDrift:
         self.distance = 0.0
 
     def _features(self, engine: InferenceEngine) -> torch.Tensor:
-        return F.adaptive_avg_pool2d(engine.last_enc3.float(), self.GRID)
+        return F.adaptive_avg_pool2d(engine.features.float(), self.GRID)
 
 
 class SceneWatch:

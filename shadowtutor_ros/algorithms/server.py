@@ -12,7 +12,8 @@ import torch
 
 from shadowtutor_ros.algorithms.student_training import (
     StudentTrainer, TrainingResult, TrainingSettings)
-from shadowtutor_ros.models.student.network import checksum, Student
+from shadowtutor_ros.classes import ClassesError, ClassTable, name_key
+from shadowtutor_ros.models.student.base import checksum, Student, Weights
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import encode_label, KeyFrame, KeyFrameError
@@ -22,6 +23,9 @@ from shadowtutor_ros.wire.weight_update import (
 #: Weights that a session remembers besides those of the weights file: the latest that it sent.
 #: They share the tensors that are the same, and take 2 MB each at most.
 REMEMBERED = 4
+
+#: Class tables that a session remembers.
+TABLES = 4
 
 #: Seconds without a key frame after which another student may take a student's place, where both
 #: are still there. A still scene sends one every 512 frames.
@@ -53,7 +57,8 @@ class Session:
 
     :ivar student, trainer: the server's student, which is ahead of the robot's by what is on its
         way, and what trains it.
-    :ivar initial: the weights that it starts from, which the robot has too.
+    :ivar initial: the weights of the weights file, with rows for the classes in force; the robot
+        has them too.
     :ivar last_number: of the key frames answered.
     :ivar heard: when the last key frame came, on the server's clock.
     """
@@ -66,25 +71,56 @@ class Session:
         self.trainer = StudentTrainer(self.student, settings)
         self.last_number = 0
         self.heard = 0.0
-        self.initial = self.student.weights()
-        self._initial_checksum = checksum(self.initial)
-        self._sent: dict[int, dict[str, torch.Tensor]] = {}
+        #: Tables that the robot has named, by their digests.
+        self.tables = {student.classes.digest: student.classes}
+        self._origin = self.student.weights(), student.classes
+        self.initial = self._origin[0]
+        self.initial_checksum = checksum(self.initial)
+        #: Weights that were sent, with their classes; and by the checksums that they have with
+        #: rows for the classes in force.
+        self._sent: list[tuple[Weights, ClassTable]] = []
+        self._by_checksum: dict[int, tuple[Weights, ClassTable]] = {}
 
-    def known(self, weights_checksum: int) -> dict[str, torch.Tensor] | None:
+    @property
+    def classes(self) -> ClassTable:
+        """The classes in force."""
+        return self.student.classes
+
+    def known(self, weights_checksum: int) -> Weights | None:
         """Return the weights of a checksum, where the robot can have them from here; else None."""
-        if weights_checksum == self._initial_checksum:
+        if weights_checksum == self.initial_checksum:
             return self.initial
-        weights = self._sent.get(weights_checksum)
-        if weights is not None:  # what the robot runs is forgotten last
-            self.remember(weights_checksum, weights)
-        return weights
+        if weights_checksum not in self._by_checksum:
+            return None
+        sent = self._by_checksum[weights_checksum]
+        # What the robot runs is forgotten last.
+        self._sent.sort(key=lambda one: one is sent)
+        return self._with_classes(*sent, self.classes)
 
-    def remember(self, weights_checksum: int, weights: dict[str, torch.Tensor]) -> None:
+    def remember(self, weights: Weights) -> None:
         """Remember weights that are sent, and forget the oldest where there are too many."""
-        self._sent.pop(weights_checksum, None)
-        self._sent[weights_checksum] = weights
-        if len(self._sent) > REMEMBERED:
-            del self._sent[next(iter(self._sent))]
+        self._sent = [*self._sent, (weights, self.classes)][-REMEMBERED:]
+        self._index()
+
+    def change_classes(self, classes: ClassTable) -> None:
+        """Go on with other classes: with the rows of names that stay, and made ones."""
+        first = self._origin[1]
+        known = {name_key(name) for table in (first, self.classes) for name in table.names}
+        weights = self._with_classes(self.student.weights(), self.classes, classes)
+        self.student = self.student.copy_with(weights, classes)
+        # Labels of key frames are of the classes that were, and so is Adam's state.
+        self.trainer = StudentTrainer(self.student, self.trainer.settings, [
+            place for place, name in enumerate(classes.names) if name_key(name) in known])
+        self.initial = self._with_classes(*self._origin, classes)
+        self.initial_checksum = checksum(self.initial)
+        self._index()
+
+    def _with_classes(self, weights: Weights, old: ClassTable, new: ClassTable) -> Weights:
+        return self.student.with_classes(weights, old, new, self._origin)
+
+    def _index(self) -> None:
+        self._by_checksum = {
+            checksum(self._with_classes(*sent, self.classes)): sent for sent in self._sent}
 
 
 class Server:
@@ -109,6 +145,8 @@ class Server:
         self.session: Session | None = None
         self._name = name
         self._teacher = teacher
+        #: A plain function takes what it is asked for.
+        self._vocabulary: tuple[str, ...] | None = getattr(teacher, 'vocabulary', None)
         self._clock = clock
         self._student = copy.deepcopy(student).to(device).eval()
         self._model_id = student.model_id
@@ -145,8 +183,9 @@ class Server:
         :param alone: whether no other student is known to send key frames to this place.
         :returns: the answer; None where the key frame was answered before.
         :raises KeyFrameError: if it is refused: of another model or other weights, of a second
-            student, too late, its teacher fails, or training does or gives weights that cannot be
-            sent; :meth:`refuse` makes the answer. The session goes on as if nothing had come.
+            student, with classes that the teacher does not know, too late, its teacher fails, or
+            training does or gives weights that cannot be sent; :meth:`refuse` makes the answer.
+            The session goes on as if nothing had come.
         """
         begin = self._clock()
         self._check_model(key_frame)
@@ -156,15 +195,18 @@ class Server:
             return None
         self._check_time(key_frame, waited)
         session.last_number = key_frame.number
+        classes = self._classes(session, key_frame)
         # As they are now: they may change while the student is trained.
         settings = dataclasses.replace(self.settings)
-        session.trainer.settings = settings
         try:
-            teaching = self._teacher(key_frame.frame)
+            teaching = self._teacher(key_frame.frame, classes)
         except Exception as error:  # of anybody's code
             raise KeyFrameError(
                 f'the teacher failed on the frame ({_describe(error)})', 'unlabelled') from error
         labelled = self._clock()
+        if classes.digest != session.classes.digest:
+            session.change_classes(classes)
+        session.trainer.settings = settings
         try:
             update = self._teach(session, key_frame, teaching, settings, on_step)
         except KeyFrameError:
@@ -202,6 +244,40 @@ class Server:
                 f'{key_frame.initial_checksum:08x}, that of this teacher '
                 f'{self._initial_checksum:08x}: start both with the same parameter weights',
                 'weights')
+
+    def _classes(self, session: Session, key_frame: KeyFrame) -> ClassTable:
+        """Return the classes that a key frame asks for."""
+        digest, tables = key_frame.classes_digest, session.tables
+        if digest not in tables:
+            if not key_frame.classes:
+                raise KeyFrameError(
+                    'its classes are not known here (any more): the next key frame names them',
+                    'table')
+            try:
+                table = ClassTable.of(key_frame.classes, key_frame.background)
+                if table.digest != digest:
+                    raise ClassesError('their digest is another than was said')
+            except ClassesError as error:
+                raise KeyFrameError(f'its classes cannot be: {error}', 'classes') from None
+            self._check_vocabulary(table)
+            tables[digest] = table
+            if len(tables) > TABLES:  # the first is that of the weights file
+                del tables[list(tables)[1]]
+        return tables[digest]
+
+    def _check_vocabulary(self, table: ClassTable) -> None:
+        """Check that the teacher, or else the weights file, knows all classes."""
+        own = self._student.classes
+        known = {name_key(word) for words in (own.names, *own.members) for word in words}
+        unknown = [(name, near) for name, near in table.unknown(self._vocabulary)
+                   if name_key(name) not in known]
+        if unknown:
+            vocabulary = self._vocabulary or ()
+            raise KeyFrameError('; '.join([*(
+                f"this teacher does not know '{name}'"
+                + (f' (but {", ".join(near)})' if near else '') for name, near in unknown[:5]),
+                *([f'nor {len(unknown) - 5} more'] if len(unknown) > 5 else []),
+                f'it has {len(vocabulary)} names: {", ".join(vocabulary)[:300]}']), 'classes')
 
     def _check_time(self, key_frame: KeyFrame, waited: float) -> None:
         expected = min(self._services, default=0.0)
@@ -276,7 +352,7 @@ class Server:
                 trainer.set_back(held)
         weights_checksum = student.weights_checksum()
         if status == Status.DONE:
-            session.remember(weights_checksum, _shared(student.weights(), base))
+            session.remember(_shared(student.weights(), base))
         return WeightUpdate(
             session_id=key_frame.session_id,
             key_frame_number=key_frame.number,
@@ -284,7 +360,7 @@ class Server:
             teacher_id=self.teacher_id,
             teacher=self._name,
             status=status,
-            base_checksum=(key_frame.initial_checksum if held is None
+            base_checksum=(session.initial_checksum if held is None
                            else key_frame.weights_checksum),
             weights_checksum=weights_checksum,
             tensors=packed,

@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field
 import math
-from typing import Callable
+from typing import Callable, Iterable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shadowtutor_ros.labels import CLASS_NAMES, IGNORE
+from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import keep_freed_memory
-from shadowtutor_ros.models.student.network import blocks_of, ENCODER, Features, Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
 #: How much the boxes of objects grow for the loss, as a share of their width and height: half of
@@ -35,8 +35,8 @@ class TrainingSettings:
     :ivar learning_rate: of Adam, above 0; 0.01 in the first implementation.
     :ivar object_weight: weight of the loss inside the boxes of objects, at least 1; 5 in the first
         implementation.
-    :ivar scope: which blocks are trained: one of ``models.student.SCOPES``, or names of blocks
-        separated by commas; 'partial' in the paper.
+    :ivar scope: which blocks are trained: one of ``models.student.base.SCOPES``, or names of
+        blocks separated by commas; 'partial' in the paper.
     :ivar replay: earlier key frames that every step trains on too; the paper has none.
     :ivar replay_choice: which, one of :data:`REPLAY_CHOICES`.
     :ivar replay_memory: key frames that are remembered, at least 1. With a frozen encoder one of
@@ -44,8 +44,10 @@ class TrainingSettings:
     :ivar replay_megabytes: that they may take, above 0; the oldest are forgotten first, and the
         last is kept in any case.
     :ivar seen_classes: whether the student may choose from those classes alone that the teacher
-        saw in the key frames remembered. The paper's chooses from all.
-    :ivar always_offered: names of classes that it may choose from in any case.
+        saw in the key frames remembered; others are neither computed nor trained. The paper's
+        chooses from all.
+    :ivar always_offered: names of classes that it may choose from in any case, where the robot's
+        table has them.
     :ivar plain: whether to compute layer by layer, in the order of the first implementation's
         arithmetic; several times slower. Training on hard frames is chaotic, so that what is
         rounded differently ends elsewhere.
@@ -128,12 +130,12 @@ class _Sample:
 
     :ivar x: what the trained part of the network is fed with: the encoder's features where it is
         frozen, else the frame, 1×3×H×W uint8.
-    :ivar label: 1×H×W uint8 class ids.
+    :ivar label: 1×H×W uint8, classes by their places in the table.
     :ivar boxes: N×4, of the teacher.
-    :ivar classes: ids that the label holds, ``IGNORE`` aside.
+    :ivar classes: places that the label holds, ``IGNORE`` aside.
     """
 
-    x: Features | torch.Tensor
+    x: tuple[torch.Tensor, ...] | torch.Tensor
     label: torch.Tensor
     boxes: np.ndarray
     classes: frozenset[int]
@@ -156,12 +158,17 @@ class StudentTrainer:
 
     :param student: is trained in place; only the tensors of the settings' scope change.
     :param settings: are read at each call, so that they can change at run time.
+    :param learnt: places of the classes that were trained before; None: all. No other is offered
+        that was never seen.
     """
 
-    def __init__(self, student: Student, settings: TrainingSettings):
+    def __init__(
+            self, student: Student, settings: TrainingSettings,
+            learnt: Iterable[int] | None = None):
         keep_freed_memory()
         self.student = student
         self.settings = settings
+        self._learnt_before = frozenset(range(len(student.classes)) if learnt is None else learnt)
         self.forget()
 
     def forget(self) -> None:
@@ -170,6 +177,7 @@ class StudentTrainer:
         self._optimizer: torch.optim.Adam | None = None
         self._keeps_features = False
         self._memory: list[_Sample] = []
+        self._learnt = set(self._learnt_before)
         self._random = np.random.default_rng(self.settings.seed)
 
     def set_back(self, weights: dict[str, torch.Tensor]) -> None:
@@ -181,7 +189,7 @@ class StudentTrainer:
         own = self.student.state_dict()
         if self._keeps_features and not all(
                 torch.equal(own[name], weights[name].to(own[name].device)) for name in own
-                if name.split('.')[0] in ENCODER):
+                if name.split('.')[0] in self.student.encoder):
             # What is remembered of key frames are features of the encoder that was.
             self.forget()
         self.student.load_state_dict(weights)
@@ -196,7 +204,8 @@ class StudentTrainer:
                 parameter.requires_grad_(name in trained)
             self._optimizer = torch.optim.Adam(list(trained.values()))
             self._prepared_for = scope, plain
-            self._keeps_features = not plain and not set(blocks_of(scope)) & set(ENCODER)
+            self._keeps_features = not plain and not (
+                set(self.student.blocks_of(scope)) & set(self.student.encoder))
             # PyTorch 2.13 and 2.15 crashed on a CPU when they trained the encoder in the faster
             # channels_last.
             self.student.to(memory_format=torch.channels_last if self._keeps_features
@@ -214,43 +223,51 @@ class StudentTrainer:
                 x = self.student.front(x.float())
         classes = frozenset(np.unique(teaching.label).tolist()) - {IGNORE}
         if teaching.label.shape != frame.shape[:2] or not all(
-                label < self.student.num_classes for label in classes):
+                label < len(self.student.classes) for label in classes):
             raise ValueError(
                 f'the teacher gave a label of shape {teaching.label.shape} with the classes '
                 f'{sorted(classes)} for a frame of shape {frame.shape}: wanted its height and '
-                f'width, and classes below {self.student.num_classes}')
+                f'width, and classes below {len(self.student.classes)}')
         return _Sample(
             x, torch.from_numpy(teaching.label)[None].to(device), teaching.boxes, classes)
 
     def _logits(self, sample: _Sample) -> torch.Tensor:
+        """Compute the logits of the classes on offer, in their order."""
         # In float32 on GPUs too: the network is so small that casts cost more than they save.
         if self._keeps_features:
-            return self.student.back(sample.x, sample.size)
-        forward = self.student.plain_logits if self.settings.plain else self.student
-        return forward(sample.x.float().contiguous())
+            return self.student.back(sample.x, sample.size, self.classes)
+        x = sample.x.float().contiguous()
+        if self.settings.plain:
+            logits = self.student.plain_logits(x)
+            whole = len(self.classes) == logits.shape[1]
+            return logits if whole else logits[:, list(self.classes)]
+        return self.student.back(self.student.front(x), sample.size, self.classes)
 
     def _loss(self, sample: _Sample, logits: torch.Tensor) -> torch.Tensor:
         weights = torch.from_numpy(
             loss_weights(sample.boxes, sample.size, self.settings.object_weight))
-        return weighted_cross_entropy(
-            logits, sample.label.long(), weights[None].to(logits.device))
+        label = sample.label.long()
+        if logits.shape[1] < len(self.student.classes):
+            order = torch.full((IGNORE + 1,), IGNORE, device=label.device)
+            order[list(self.classes)] = torch.arange(len(self.classes), device=label.device)
+            label = order[label]
+        return weighted_cross_entropy(logits, label, weights[None].to(logits.device))
 
     def _metric(self, sample: _Sample, logits: torch.Tensor) -> float:
-        logits = logits.detach()[0]
-        if len(self.classes) == len(logits):
-            prediction = logits.argmax(0)
-        else:  # the robot chooses from some alone
-            classes = torch.tensor(self.classes, device=logits.device)
-            prediction = classes[logits[classes].argmax(0)]
-        return mean_iou(prediction, sample.label[0], self.student.num_classes)
+        prediction = logits.detach()[0].argmax(0)
+        if len(logits[0]) < len(self.student.classes):
+            prediction = torch.tensor(self.classes, device=logits.device)[prediction]
+        return mean_iou(prediction, sample.label[0], len(self.student.classes))
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Ids of the classes that the student may choose from: all, or those seen of late."""
+        """Classes on offer, by their places, ascending: all, or those that were seen of late."""
+        table = self.student.classes
         seen = set().union(*(sample.classes for sample in self._memory))
         if not self.settings.seen_classes or not seen:
-            return tuple(range(self.student.num_classes))
-        return tuple(sorted(seen.union(map(CLASS_NAMES.index, self.settings.always_offered))))
+            return tuple(range(len(table)))
+        always = map(table.find, self.settings.always_offered)
+        return tuple(sorted(seen.union(place for place in always if place in self._learnt)))
 
     @torch.no_grad()
     def metric(self) -> float:
@@ -289,6 +306,7 @@ class StudentTrainer:
                 sum(one.nbytes for one in memory) > 1e6 * settings.replay_megabytes):
             del memory[0]
         self._memory = memory
+        self._learnt |= sample.classes
 
     def __call__(
             self, frame: np.ndarray, teaching: TeacherPrediction,
@@ -311,10 +329,14 @@ class StudentTrainer:
         self._prepare()
         settings = self.settings
         sample = self._make_sample(frame, teaching)
-        logits = self._logits(sample)
         earlier = self._memory
         self._remember(sample)
-        metric = self._metric(sample, logits)
+        try:
+            logits = self._logits(sample)
+            metric = self._metric(sample, logits)
+        except BaseException:
+            self._memory = earlier
+            raise
         if math.isnan(metric):
             # No pixel counts, so nothing can be learnt or said: at THRESHOLD the stride stays.
             return TrainingResult(settings.threshold, settings.threshold)
@@ -324,7 +346,7 @@ class StudentTrainer:
 
         trained = self.student.tensors(settings.scope)
         best = _Snapshot(trained, self._optimizer)
-        selection = _Selection(list(trained.values()), self._optimizer, share)
+        selection = _Selection(trained, self._optimizer, share, self._rows_left_out())
         try:
             for step in range(settings.max_updates):
                 loss = self._loss(sample, logits)
@@ -356,6 +378,13 @@ class StudentTrainer:
             best.restore()
         return result
 
+    def _rows_left_out(self) -> dict[str, torch.Tensor]:
+        """Return the rows of the head that no step may move, by tensor: those not on offer."""
+        left = [place for place in range(len(self.student.classes)) if place not in self.classes]
+        return {name: torch.tensor(left, device=tensor.device)
+                for name, tensor in self.student.state_dict().items()
+                if left and self.student.has_rows(name)}
+
     def _replayed(self, earlier: list[_Sample]) -> list[_Sample]:
         """Choose the earlier key frames that a step trains on too."""
         count = min(len(earlier), self.settings.replay)
@@ -371,15 +400,20 @@ class _Selection:
     """
     Adam's steps for some of the weights alone.
 
-    :param tensors: that are trained.
+    :param tensors: that are trained, by name.
     :param optimizer: of all of them; what its last step moved most is selected, or at its first
         step what has the largest gradients.
     :param share: share of all weights that is selected.
+    :param left_out: rows of tensors, by name, that stay as they are. Their gradients are zero, but
+        Adam would go on moving them by those that came before.
     """
 
     def __init__(
-            self, tensors: list[torch.Tensor], optimizer: torch.optim.Adam, share: float):
-        self._tensors = tensors
+            self, tensors: dict[str, torch.Tensor], optimizer: torch.optim.Adam, share: float,
+            left_out: dict[str, torch.Tensor]):
+        self._tensors = list(tensors.values())
+        self._left_out = [
+            (tensor, left_out[name]) for name, tensor in tensors.items() if name in left_out]
         self._optimizer = optimizer
         self._share = share
         self._frozen: list[torch.Tensor] | None = None
@@ -387,6 +421,12 @@ class _Selection:
     @torch.no_grad()
     def step(self) -> None:
         """Take a step."""
+        rows = [(tensor, left, tensor[left]) for tensor, left in self._left_out]
+        self._step()
+        for tensor, left, before in rows:
+            tensor[left] = before
+
+    def _step(self) -> None:
         if self._share == 1:
             self._optimizer.step()
             return

@@ -28,8 +28,8 @@ from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands import benchmark_speed as speed
 from shadowtutor_ros.commands.demo import parse_size
 from shadowtutor_ros.evaluation.settings import make_method, PAPER_SETTINGS
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, InferenceEngine, use_threads
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.nodes.processes import keep_local, Nodes
@@ -142,7 +142,8 @@ def _teach(
     """Label the first frame."""
     teacher = arguments.teacher or ('scene' if arguments.video == 'scene' else '')
     if teacher:
-        return load_teacher(teacher, device=choose_device(arguments.device))(frames[0])
+        return load_teacher(
+            teacher, device=choose_device(arguments.device))(frames[0], student.classes)
     # The student's own mask, mirrored, so that there is something to learn.
     mirrored = np.ascontiguousarray(InferenceEngine(student)(frames[0])[:, ::-1])
     return TeacherPrediction(mirrored, np.zeros((0, 4), np.float32))

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine, PRECISIONS
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.wire.key_frame import decode_image, encode_image, FORMATS
 from shadowtutor_ros.wire.weight_update import ENCODINGS, pack, unpack

@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from shadowtutor_ros.algorithms.client import LATE_UPDATE
-from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.algorithms.client import Client, ClientSettings, LATE_UPDATE
+from shadowtutor_ros.classes import ClassTable, load_classes, SHIPPED
+from shadowtutor_ros.commands import CLASSES_HELP, CommandError
 from shadowtutor_ros.commands.demo_report import OverlayVideo, plot_run, RunCurves
-from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, InferenceEngine
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers import load_teacher, Teacher
 from shadowtutor_ros.nodes.processes import keep_local, Nodes
 from shadowtutor_ros.sources.videos import open_source, Source
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'scene, else maskrcnn_resnet50_fpn)')
     parser.add_argument(
         '--student', default='', help='weights of the student (default: those of the package)')
+    parser.add_argument('--classes', default='', help=CLASSES_HELP)
     parser.add_argument(
         '--frames', type=int, default=0, help=f'stop after this many; 0: {_DEFAULT_FRAMES} of the '
         'scene, all of a video')
@@ -81,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_video(arguments)
     # Read here first, so that what is wrong with them is said at once.
     student = Student.load(arguments.student)
+    classes = load_classes(arguments.classes) if arguments.classes else student.classes
     teacher = load_teacher(arguments.teacher, device=choose_device('auto'))
     arguments.out.mkdir(parents=True, exist_ok=True)
 
@@ -90,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         f'late update: {arguments.late_update}')
     keep_local()
     recording = run_nodes(arguments, source, console)
-    summary = _measure(arguments, source, student, teacher, recording, console)
+    summary = _measure(arguments, source, student, classes, teacher, recording, console)
     (arguments.out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
 
     table = Table(title='ShadowTutor demo', show_header=False)
@@ -146,7 +148,7 @@ def run_nodes(
     parameters = {
         'student': {
             'weights': arguments.student, 'late_update': arguments.late_update,
-            'status_period': 0.2, 'threads': threads,
+            'status_period': 0.2, 'threads': threads, **_class_parameters(arguments),
             'update_timeout': UPDATE_TIMEOUT,
             # Large images over best effort get lost even on one machine.
             'qos_overrides': {
@@ -193,6 +195,16 @@ def run_nodes(
     return recorder
 
 
+def _class_parameters(arguments: argparse.Namespace) -> dict:
+    """Return the parameter of the student that says what is to be seen."""
+    if not arguments.classes:
+        return {}
+    if arguments.classes in SHIPPED or arguments.classes.lower().endswith(('.yaml', '.yml')):
+        name = arguments.classes
+        return {'classes_file': name if name in SHIPPED else str(Path(name).resolve())}
+    return {'classes': list(load_classes(arguments.classes).entries)}
+
+
 def _describe(status) -> str:
     if status is None:
         return ''
@@ -211,11 +223,16 @@ def _wait(condition, nodes: Nodes, what: str) -> None:
 
 
 def _measure(
-        arguments: argparse.Namespace, source: Source, student: Student, teacher: Teacher,
-        recording, console: Console) -> dict:
+        arguments: argparse.Namespace, source: Source, student: Student, classes: ClassTable,
+        teacher: Teacher, recording, console: Console) -> dict:
     """Label the frames by the teacher, compare, write the overlay video and the plot."""
-    wild_engine = InferenceEngine(student, device=choose_device('auto'))
-    video = OverlayVideo(arguments.out / 'overlay.mp4', source.rate)
+    # A client without a teacher is the student alone, whatever its classes.
+    wild = Client(
+        InferenceEngine(student, device=choose_device('auto')), lambda key_frame: None,
+        ClientSettings())
+    wild.connected = False
+    wild.want(classes)
+    video = OverlayVideo(arguments.out / 'overlay.mp4', source.rate, classes)
     indices, wild_miou, tutored_miou = [], [], []
     sampled_every, count = 1, 0
     with Progress(
@@ -226,18 +243,18 @@ def _measure(
             count += 1
             if index not in recording.masks:
                 continue
-            wild = wild_engine(frame)
-            tutored = recording.mask(index)
+            alone = wild.on_frame(frame, 0.0)
+            tutored = classes.places(recording.mask(index))
             if index % sampled_every == 0:
                 begin = time.perf_counter()
-                label = teacher(frame).label
+                label = teacher(frame, classes).label
                 if index == 1 and time.perf_counter() - begin > QUICK_TEACHER:
                     sampled_every = round((time.perf_counter() - begin) / QUICK_TEACHER) + 1
                 indices.append(index)
-                wild_miou.append(mean_iou(wild, label, NUM_CLASSES))
-                tutored_miou.append(mean_iou(tutored, label, NUM_CLASSES))
+                wild_miou.append(mean_iou(alone, label, len(classes)))
+                tutored_miou.append(mean_iou(tutored, label, len(classes)))
             picture = video.add(
-                frame, wild, tutored, f'student alone  mIoU {wild_miou[-1]:.2f}',
+                frame, alone, tutored, f'student alone  mIoU {wild_miou[-1]:.2f}',
                 f'with ShadowTutor  mIoU {tutored_miou[-1]:.2f}')
             progress.advance(task)
     video.close()
@@ -255,6 +272,7 @@ def _measure(
     return {
         'video': source.name,
         'teacher': arguments.teacher,
+        'classes': list(classes.entries),
         'student': arguments.student or 'shipped with the package',
         'size': f'{picture.shape[1] // 3}x{picture.shape[0]}',
         'late_update': arguments.late_update,

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.evaluation.plots import headless_pyplot
-from shadowtutor_ros.labels import overlay
 
 
 class OverlayVideo:
@@ -19,8 +19,9 @@ class OverlayVideo:
     :raises ValueError: at the first frame, if the file cannot be written.
     """
 
-    def __init__(self, path: Path, rate: float):
+    def __init__(self, path: Path, rate: float, classes: ClassTable):
         self._path = path
+        self._classes = classes
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None
 
@@ -37,7 +38,8 @@ class OverlayVideo:
         :returns: the picture, H×3W×3 uint8, BGR.
         """
         rgb = np.ascontiguousarray(frame[:, :, ::-1])
-        panels = [rgb.copy(), overlay(rgb, wild), overlay(rgb, tutored)]
+        panels = [rgb.copy(), self._classes.overlay(rgb, wild),
+                  self._classes.overlay(rgb, tutored)]
         for panel, caption in zip(panels, ('camera', wild_caption, tutored_caption)):
             _write_caption(panel, caption)
         picture = np.ascontiguousarray(np.hstack(panels)[:, :, ::-1])

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
-from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.classes import ClassTable, load_classes
+from shadowtutor_ros.commands import CLASSES_HELP, CommandError
 from shadowtutor_ros.commands.report import write_report
 from shadowtutor_ros.evaluation.evaluator import (
     Advance, Finished, label, Labelling, simulate, Trial)
@@ -27,8 +28,8 @@ from shadowtutor_ros.evaluation.results import identify, Results, summarize
 from shadowtutor_ros.evaluation.settings import (
     default_settings, make_method, PAPER_SETTINGS, parse_setting)
 from shadowtutor_ros.evaluation.simulate import Method, METHODS
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.sources.videos import Clip, Source
 
 _MEASURED = 'measured'
@@ -41,6 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--teacher', required=True, help='as the parameter of the teacher node')
     parser.add_argument('--teacher-weights', default='DEFAULT', help='likewise')
     parser.add_argument('--student', default='', help='weights; those of the package if empty')
+    parser.add_argument('--classes', default='', help=CLASSES_HELP)
+    parser.add_argument(
+        '--scored-classes', default='', help='classes that accuracy is measured with, by the '
+        'names of those; as --classes, which it is where it is left out')
     parser.add_argument('--device', default='cpu', help="'cpu', 'cuda', or 'auto'")
     parser.add_argument(
         '--methods', default='wild,partial', help=f"of {','.join(METHODS)}, separated by commas")
@@ -119,7 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
     student.tensors(settings['scope'])
     arguments.device = choose_device(arguments.device)
     # All are opened before anything is run, so that what is wrong is said at once.
-    labellings, sources = _open(arguments)
+    classes = load_classes(arguments.classes) if arguments.classes else student.classes
+    labellings, sources = _open(arguments, classes)
     if arguments.profile == _MEASURED:
         profile = _measure(student, labellings[0], methods, links[0], console)
     if 'save_profile' in arguments:
@@ -216,7 +222,9 @@ def _methods(arguments: argparse.Namespace, settings: dict[str, Any]) -> list[Me
     return methods
 
 
-def _open(arguments: argparse.Namespace) -> tuple[list[Labelling], dict[str, Source]]:
+def _open(
+        arguments: argparse.Namespace, classes: ClassTable
+) -> tuple[list[Labelling], dict[str, Source]]:
     labellings, sources = [], {}
     for video in dict.fromkeys(arguments.videos):
         clip = Clip(
@@ -228,7 +236,7 @@ def _open(arguments: argparse.Namespace) -> tuple[list[Labelling], dict[str, Sou
         save = arguments.save_labels / _folder_name(name) if 'save_labels' in arguments else None
         labellings.append(Labelling(
             name, clip, arguments.teacher, arguments.teacher_weights, arguments.device,
-            default_folder(), save))
+            default_folder(), classes, save))
     return labellings, sources
 
 
@@ -251,11 +259,12 @@ def _trials(
         arguments: argparse.Namespace, labellings: list[Labelling], methods: list[Method],
         profiles: list[Profile]) -> list[Trial]:
     trials = []
+    scored = load_classes(arguments.scored_classes) if arguments.scored_classes else None
     for labelling in labellings:
         for method in methods:
             # Where the network has no say one of them is enough.
             for profile in profiles if method.on_network else profiles[:1]:
-                trial = Trial(labelling, arguments.student, method, profile)
+                trial = Trial(labelling, arguments.student, method, profile, scored)
                 if 'save_predictions' in arguments:
                     name = trial.title.removeprefix(f'{labelling.name} ')
                     trial = replace(trial, save=(

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import use_threads
-from shadowtutor_ros.models.student.network import Student
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

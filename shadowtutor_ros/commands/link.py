@@ -27,8 +27,8 @@ from shadowtutor_ros.commands import CommandError, demo
 from shadowtutor_ros.evaluation.plots import headless_pyplot
 from shadowtutor_ros.evaluation.profile import Link, Profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import use_threads
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.nodes.processes import end

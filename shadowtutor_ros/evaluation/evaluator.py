@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.evaluation.label_cache import label_video, Labels
 from shadowtutor_ros.evaluation.profile import Link, Profile
 from shadowtutor_ros.evaluation.simulate import Method, Run, Simulation
-from shadowtutor_ros.labels import COLORS
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.base import Teacher
 from shadowtutor_ros.sources.videos import Clip
@@ -28,6 +28,7 @@ class Labelling:
     :ivar teacher, teacher_weights: as for :func:`load_teacher`.
     :ivar device: of PyTorch.
     :ivar cache: folder that labels are kept in.
+    :ivar classes: that it is labelled with.
     :ivar save: folder for frames and labels as images; None: they are not written.
     """
 
@@ -37,6 +38,7 @@ class Labelling:
     teacher_weights: str
     device: str
     cache: Path
+    classes: ClassTable
     save: Path | None = None
 
     @property
@@ -55,7 +57,8 @@ class Labelling:
         source = self.clip.open()
         return label_video(
             source, self.load_teacher, self.clip.video, (self.teacher, *weights),
-            f'{self.clip.width} {self.clip.fps:g}', self.cache, self.clip.frames, on_label)
+            f'{self.clip.width} {self.clip.fps:g}', self.cache, self.classes, self.clip.frames,
+            on_label)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Trial:
     :ivar student: path of the weights to begin with; empty for those of the package.
     :ivar method: what is simulated.
     :ivar profile: what things take on the virtual clock.
+    :ivar scored: classes that accuracy is measured with; None: those of the labels.
     :ivar save: folder for the predictions as images; None: they are not written.
     """
 
@@ -74,6 +78,7 @@ class Trial:
     student: str
     method: Method
     profile: Profile
+    scored: ClassTable | None = None
     save: Path | None = None
 
     @property
@@ -110,7 +115,8 @@ def label(labelling: Labelling, emit: Callable[[Advance], None]) -> None:
         (labelling.save / folder).mkdir(parents=True, exist_ok=True)
     for index, (frame, known) in enumerate(zip(labelling.clip.open(), labels)):
         cv2.imwrite(str(labelling.save / 'images' / f'{index:06}.png'), frame)
-        save_mask(known.label, labelling.save / 'labels' / f'{index:06}.png')
+        save_mask(
+            known.label, labelling.classes, labelling.save / 'labels' / f'{index:06}.png')
 
 
 def simulate(trial: Trial, emit: Callable[[Advance | Finished], None]) -> None:
@@ -119,13 +125,13 @@ def simulate(trial: Trial, emit: Callable[[Advance | Finished], None]) -> None:
     labels = labelling.labels()
     simulation = Simulation(
         trial.method, Student.load(trial.student), trial.profile, _teacher(trial),
-        labelling.device)
+        labelling.device, labelling.classes, trial.scored)
     if trial.save is not None:
         trial.save.mkdir(parents=True, exist_ok=True)
 
     def on_frame(index: int, mask: np.ndarray) -> None:
         if trial.save is not None:
-            save_mask(mask, trial.save / f'{index:06}.png')
+            save_mask(mask, simulation.client.classes, trial.save / f'{index:06}.png')
         emit(Advance(trial.title, index + 1))
 
     emit(Finished(trial, simulation.run(labelling.clip.delivered(), labels, on_frame)))
@@ -140,16 +146,17 @@ def _teacher(trial: Trial) -> Teacher | None:
     return trial.labelling.load_teacher()
 
 
-def save_mask(mask: np.ndarray, path: Path) -> None:
+def save_mask(mask: np.ndarray, classes: ClassTable, path: Path) -> None:
     """
-    Write a mask as a PNG whose pixels are class ids and whose palette shows them in colours.
+    Write a mask as a PNG whose pixels are ids and whose palette shows them in colours.
 
-    :param mask: H×W uint8 class ids.
+    :param mask: H×W uint8 places in the table.
+    :param classes: the table.
     :param path: of the file; Pillow reads the ids back as they are.
     """
-    image = Image.fromarray(mask, 'L')
+    image = Image.fromarray(classes.published(mask), 'L')
     # 256 colours, as Pillow packs the ids of fewer into fewer bits; what is ignored is white.
     palette = np.full((256, 3), 255, np.uint8)
-    palette[:len(COLORS)] = COLORS
+    palette[list(classes.ids)] = classes.colors
     image.putpalette(palette.tobytes())
     image.save(path)

@@ -13,6 +13,7 @@ import zipfile
 import cv2
 import numpy as np
 
+from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 
 #: Seconds after which the labels so far are saved, for the case that the process is killed.
@@ -97,7 +98,8 @@ def fingerprint(*names: str) -> str:
 
 def label_video(
         frames: Iterable[np.ndarray], teacher: Callable[[], Teacher], video: str,
-        teacher_names: tuple[str, ...], key: str, folder: Path, count: int = 0,
+        teacher_names: tuple[str, ...], key: str, folder: Path, classes: ClassTable,
+        count: int = 0,
         on_label: Callable[[int], None] = lambda count: None) -> Labels:
     """
     Label the frames of a video, or read the labels that were made before.
@@ -108,11 +110,14 @@ def label_video(
     :param teacher_names: what the teacher is made from: its name, the paths of its weights.
     :param key: whatever else the labels depend on: the frames' size, their rate.
     :param folder: of the cache.
+    :param classes: that they are labelled with.
     :param count: frames, from the first on; 0: to the end.
     :param on_label: is told the number of frames that have labels.
     :returns: a label for every frame.
     """
-    path = folder / f'{fingerprint(video, *teacher_names, key)}.npz'
+    # LVS goes without saying, as it did in the caches of earlier versions.
+    table = () if classes.digest == LVS.digest else (f'{classes.digest:016x}',)
+    path = folder / f'{fingerprint(video, *teacher_names, key, *table)}.npz'
     labels = Labels.load(path)
     known = len(labels)
     if not (labels.whole or 0 < count <= known):
@@ -124,7 +129,7 @@ def label_video(
         try:
             for index, frame in enumerate(frames):
                 if index >= known:
-                    labels.append(ask(frame))
+                    labels.append(ask(frame, classes))
                 on_label(index + 1)
                 if time.monotonic() > saved + _SAVE_PERIOD:
                     labels.save(path)

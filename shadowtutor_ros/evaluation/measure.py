@@ -11,8 +11,8 @@ from shadowtutor_ros.algorithms.client import Client
 from shadowtutor_ros.algorithms.server import Server
 from shadowtutor_ros.evaluation.profile import Link, Profile, ProfileError
 from shadowtutor_ros.evaluation.simulate import Method
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import decode_image, encode_image, KeyFrame
 
@@ -41,12 +41,12 @@ def measure_profile(
     image_format, data = encode_image(
         frame, method.image_format, method.quality, method.max_width)
     key_frame_image = decode_image(image_format, data)
-    t_ti = _median(lambda: teacher(key_frame_image), _LABELLINGS)
+    t_ti = _median(lambda: teacher(key_frame_image, student.classes), _LABELLINGS)
 
     sent: list[KeyFrame] = []
     Client(engine, sent.append, method.client, session_id=1).on_frame(frame, 0.0)
     key_frame = replace(sent[0], frame=key_frame_image)
-    teaching = teacher(key_frame_image)
+    teaching = teacher(key_frame_image, student.classes)
     t_sd, update_bytes = _measure_training(student, teaching, key_frame, method, device)
     full = replace(method, server=replace(method.server, scope='full'))
     t_sd_full, _ = _measure_training(student, teaching, key_frame, full, device)
@@ -81,7 +81,7 @@ def _measure_training(
     ticks: list[float] = []
     # Not layer by layer, which no node does.
     settings = replace(method.server, threshold=0.9999, max_updates=_STEPS, plain=False)
-    server = Server(student, lambda frame: teaching, settings, time.perf_counter, device)
+    server = Server(student, lambda frame, classes: teaching, settings, time.perf_counter, device)
     update = server.on_key_frame(key_frame, lambda: ticks.append(time.perf_counter()))
     if len(ticks) < 2:
         raise ProfileError(

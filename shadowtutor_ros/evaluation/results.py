@@ -60,6 +60,8 @@ def identify(
             'teacher': labelling.teacher, 'teacher_weights': labelling.teacher_weights,
             'inputs': fingerprint(
                 labelling.clip.video, labelling.teacher, labelling.teacher_weights),
+            'classes': labelling.classes.entries,
+            'scored': (trial.scored or labelling.classes).entries,
             'student': trial.student, 'student_weights': f'{weights:08x}',
             'width': labelling.clip.width, 'frames': labelling.clip.frames,
             'fps': labelling.clip.fps, 'camera_jpeg': labelling.clip.jpeg,

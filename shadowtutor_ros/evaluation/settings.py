@@ -14,7 +14,6 @@ from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MAX_UPDATES, MIN_STRIDE, THRESHOLD
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.simulate import Method
-from shadowtutor_ros.labels import CLASS_NAMES
 from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import FORMATS
 
@@ -119,10 +118,6 @@ def make_method(name: str, update_delay: int | None, settings: dict[str, Any]) -
     if not 1 <= low <= high:
         raise SettingsError(
             f'min_stride is {low} and max_stride {high}: give 1 or above, the larger one last')
-    for offered in values['always_offered']:
-        if offered not in CLASS_NAMES:
-            raise SettingsError(
-                f"always_offered holds '{offered}': choose from {', '.join(CLASS_NAMES)}")
     if not 0 < values['threshold'] < 1:
         raise SettingsError(f"threshold is {values['threshold']}: give a number between 0 and 1")
     if not 1 <= values['key_frame.quality'] <= 100:

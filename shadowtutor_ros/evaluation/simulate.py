@@ -15,11 +15,11 @@ from shadowtutor_ros.algorithms.analytic_model import Bounds, Costs
 from shadowtutor_ros.algorithms.client import (
     analytic_strides, Client, ClientSettings, LONGEST_TIMEOUT, PATIENCE)
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.classes import ClassTable, IGNORE
 from shadowtutor_ros.evaluation.profile import Profile
-from shadowtutor_ros.labels import NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou, mean_iou_present
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import (
     decode_image, DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame, KeyFrameError)
@@ -134,10 +134,11 @@ class _CachedTeacher:
 
     def __init__(self, teacher: Teacher | None):
         self._teacher = teacher
+        self.vocabulary = getattr(teacher, 'vocabulary', None)
         self.known: TeacherPrediction | None = None
 
-    def __call__(self, frame: np.ndarray) -> TeacherPrediction:
-        return self.known if self._teacher is None else self._teacher(frame)
+    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
+        return self.known if self._teacher is None else self._teacher(frame, classes)
 
 
 class Simulation:
@@ -150,11 +151,16 @@ class Simulation:
     :param teacher: labels key frames as the codec delivers them; None takes the labels of the
         original frames, which is the same where key frames are raw.
     :param device: of PyTorch.
+    :param classes: that the robot asks for, and of the labels; None: those of the student.
+    :param scored: that accuracy is measured with, by the names of others; None: the same.
     """
 
     def __init__(
             self, method: Method, student: Student, profile: Profile,
-            teacher: Teacher | None = None, device: str = 'cpu'):
+            teacher: Teacher | None = None, device: str = 'cpu',
+            classes: ClassTable | None = None, scored: ClassTable | None = None):
+        self._classes = classes or student.classes
+        self._scored = scored or self._classes
         if method.name not in METHODS:
             raise ValueError(
                 f"method '{method.name}' is unknown: choose from {', '.join(METHODS)}")
@@ -172,6 +178,7 @@ class Simulation:
         self.client = Client(
             InferenceEngine(student, device=device), self._on_key_frame, client, session_id=1)
         self.client.connected = method.name != 'wild'
+        self.client.want(self._classes)
         self._frame = 0
         #: When the link is free, either way, and the server.
         self._up_free = self._down_free = self._server_free = 0.0
@@ -194,11 +201,12 @@ class Simulation:
         for index, (frame, label) in enumerate(zip(frames, labels)):
             self._frame, self._teacher.known = index, label
             if self._method.name == 'naive':
-                mask = self._offload(frame, label)
+                mask, classes = self._offload(frame, label), self._classes
             else:
-                mask = self._step(frame)
-            run.miou_by_frame.append(mean_iou(mask, label.label, NUM_CLASSES))
-            run.miou_present_by_frame.append(mean_iou_present(mask, label.label, NUM_CLASSES))
+                mask, classes = self._step(frame), self.client.classes
+            scored = self._score(mask, classes), self._score(label.label, self._classes)
+            run.miou_by_frame.append(mean_iou(*scored, len(self._scored)))
+            run.miou_present_by_frame.append(mean_iou_present(*scored, len(self._scored)))
             on_frame(index, mask)
         run.frames, run.seconds = len(run.miou_by_frame), self._now
         run.key_frames = self.key_frames
@@ -206,6 +214,14 @@ class Simulation:
         if self._method.distils and self._method.on_network and not lost:
             self._bound(run)
         return run
+
+    def _score(self, label: np.ndarray, classes: ClassTable) -> np.ndarray:
+        """Give a label or mask the classes that are scored."""
+        if classes.digest == self._scored.digest:
+            return label
+        rows = np.full(256, IGNORE, np.uint8)
+        rows[:len(classes)] = self._scored.rows(classes.names)
+        return rows[label]
 
     def _offload(self, frame: np.ndarray, label: TeacherPrediction) -> np.ndarray:
         """Send a frame to the teacher and wait for its label: naive offloading."""

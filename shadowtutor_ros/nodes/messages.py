@@ -28,6 +28,8 @@ def key_frame_to_message(
         useful_seconds=key_frame.useful_seconds, model_id=key_frame.model_id,
         initial_checksum=key_frame.initial_checksum,
         weights_checksum=key_frame.weights_checksum, weights_version=key_frame.weights_version,
+        classes_digest=key_frame.classes_digest, classes=list(key_frame.classes),
+        background=key_frame.background,
         image=CompressedImage(header=header, format=image_format, data=to_bytes(data)))
 
 
@@ -41,7 +43,8 @@ def key_frame_from_message(message: KeyFrameMessage) -> KeyFrame:
         message.session_id, message.key_frame_number, message.frame_index,
         plain(message.model_id), message.initial_checksum, message.weights_version,
         message.weights_checksum, decode_image(message.image.format, message.image.data),
-        message.student_id, plain(message.student), message.teacher_id, message.useful_seconds)
+        message.student_id, plain(message.student), message.teacher_id, message.useful_seconds,
+        message.classes_digest, tuple(message.classes), message.background)
 
 
 def update_to_message(

@@ -22,11 +22,11 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, PATIENCE
-from shadowtutor_ros.labels import CLASS_NAMES, colorize, overlay
+from shadowtutor_ros.classes import ClassesError, ClassTable, load_classes
 from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import (
     choose_device, cuda_is_lost, InferenceEngine, use_threads)
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import TutorStatus
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
@@ -34,6 +34,7 @@ from shadowtutor_ros.nodes.costs import CostMeter
 from shadowtutor_ros.nodes.diagnostics import to_diagnostics
 from shadowtutor_ros.nodes.image_subscription import ImageSubscription
 from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
+from shadowtutor_ros.nodes.label_info import LabelInfoPublisher
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import Parameters
@@ -74,6 +75,7 @@ class StudentNode(Node):
         use_threads(self.parameters['threads'])
         self._student = Student.load(self.parameters['weights'])
         self._device = choose_device(self.parameters['device'])
+        self._label_info = LabelInfoPublisher(self)
         #: Number and payload bytes of the last key frames that were sent.
         self._sent: deque[tuple[int, int]] = deque(maxlen=8)
         #: The same in all sessions, so that the teacher can tell a reset from another student.
@@ -93,6 +95,7 @@ class StudentNode(Node):
         self._said: set[str] = set()
 
         self._mask = self.create_publisher(Image, 'segmentation/mask', **qos())
+        self._confidence = self.create_publisher(Image, 'segmentation/confidence', **qos())
         self._color_mask = self.create_publisher(Image, 'segmentation/color_mask', **qos())
         self._overlay = self.create_publisher(Image, 'segmentation/overlay', **qos())
         self._status = self.create_publisher(TutorStatus, '~/status', **qos())
@@ -159,6 +162,7 @@ class StudentNode(Node):
     def _apply(self, values: dict) -> None:
         for field in fields(self.settings):
             setattr(self.settings, field.name, values[field.name])
+        self._classes = _classes_of(values)
         if self.client is not None:
             self.client.engine.width = values['inference.width']
         if self._key_frame is not None and self._lifespan != self._longest_use():
@@ -224,7 +228,10 @@ class StudentNode(Node):
         status.masks_published = counters.frames
         status.key_frames_sent = counters.key_frames_sent
         status.teacher = client.teacher
-        status.classes_on_offer = [CLASS_NAMES[index] for index in client.offered]
+        status.classes_on_offer = [
+            client.classes.names[place] for place in client.offered]
+        status.classes = list(client.classes.names)
+        status.classes_refused = client.classes_refused
         status.updates_applied = counters.updates_applied
         status.updates_declined = counters.updates_declined
         status.updates_lost = counters.updates_lost
@@ -346,21 +353,28 @@ class StudentNode(Node):
         frame = to_bgr(message)
         self._apply_updates()
         self._header = message.header
+        client = self.client
+        client.want(self._classes or self._student.classes)
+        client.engine.with_confidence = bool(self._confidence.get_subscription_count())
         begin, stamp = time.monotonic(), message.header.stamp
-        mask = self.client.on_frame(
-            frame, begin, (stamp.sec + stamp.nanosec / 1e9) or None)
+        mask = client.on_frame(frame, begin, (stamp.sec + stamp.nanosec / 1e9) or None)
         end = time.monotonic()
-        self._mask.publish(to_message(mask, 'mono8', message.header))
+        self._label_info.publish(client.classes, message.header)
+        self._mask.publish(to_message(client.classes.published(mask), 'mono8', message.header))
         self._unmasked_since = None
         self._costs.add_frame(end - begin)
         self._latencies.append(time.monotonic() - arrival)
         self._paint(frame, mask, message.header)
 
     def _paint(self, frame: np.ndarray, mask: np.ndarray, header: Header) -> None:
+        engine, classes = self.client.engine, self.client.classes
+        if engine.confidence is not None:
+            self._confidence.publish(to_message(engine.confidence, 'mono8', header))
         if self._color_mask.get_subscription_count():
-            self._color_mask.publish(to_message(colorize(mask), 'rgb8', header))
+            self._color_mask.publish(to_message(classes.colorize(mask), 'rgb8', header))
         if self._overlay.get_subscription_count():
-            painted = overlay(frame[:, :, ::-1], mask, self.parameters['overlay_opacity'])
+            painted = classes.overlay(
+                frame[:, :, ::-1], mask, self.parameters['overlay_opacity'])
             self._overlay.publish(to_message(painted, 'rgb8', header))
 
     def _send(self, key_frame: KeyFrame) -> None:
@@ -398,7 +412,23 @@ def _fault(values: dict) -> str | None:
     for name in ('inference.width', 'key_frame.max_width'):
         if 0 < values[name] < MIN_SIDE:
             return f'{name} is {values[name]}: expected 0, or {MIN_SIDE} at least'
+    try:
+        _classes_of(values)
+    except ClassesError as error:
+        return str(error)
     return None
+
+
+def _classes_of(values: dict) -> ClassTable | None:
+    """Return the classes that are asked for; None: those of the weights file."""
+    # ROS cannot write an empty list down: it stands as [''].
+    names = [name for name in values['classes'] if name.strip()]
+    if names and values['classes_file']:
+        raise ClassesError(
+            "classes and classes_file are both given: leave one at its default, [''] or ''")
+    if names:
+        return load_classes(names)
+    return load_classes(values['classes_file']) if values['classes_file'] else None
 
 
 def _drain_median(samples: deque) -> float:

@@ -40,6 +40,13 @@ STUDENT = (
         'still_stride', _CLIENT.still_stride, 'frames between the key frames of a still scene',
         (1, 1000000)),
     Parameter(
+        'classes', [''], "what is to be seen, such as ['forklift', 'pallet', 'auto: car, bus']: "
+        'background is 0, and these are 1, 2, … in the masks; a teacher that knows them has to '
+        "answer first. ['']: those of classes_file, else of the weights"),
+    Parameter(
+        'classes_file', '', "instead of classes: a YAML file of names, ids and colours, or 'lvs' "
+        "or 'coco'"),
+    Parameter(
         'image_transport', 'raw', "'raw' subscribes to image, 'compressed' to image/compressed",
         choices=('raw', 'compressed'), read_only=True),
     Parameter('key_frame.format', DEFAULT_FORMAT, 'image format of key frames', choices=FORMATS),

@@ -13,9 +13,8 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
-from shadowtutor_ros.labels import CLASS_NAMES
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, cuda_is_lost, use_threads
-from shadowtutor_ros.models.student.network import blocks_of, Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
@@ -76,15 +75,18 @@ class TeacherNode(Node):
         self._work = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._student: Student | None = None
 
         self.settings = ServerSettings()
-        self.parameters = Parameters(self, TEACHER, _fault, self._apply)
+        self.parameters = Parameters(self, TEACHER, self._fault, self._apply)
         names = self.parameters['robots']
         if not names or len(set(names)) != len(names):  # rclpy gives None for an empty list
             raise ParameterError(f'robots is {names}: expected one namespace or more, each once')
         use_threads(self.parameters['threads'])
         device = choose_device(self.parameters['device'])
-        student = Student.load(self.parameters['weights'])
+        student = self._student = Student.load(self.parameters['weights'])
+        if problem := self._fault(self.parameters.values):
+            raise ParameterError(problem)
         self.get_logger().info(f"loading the teacher {self.parameters['teacher']} on {device}")
         teacher = load_teacher(
             self.parameters['teacher'], self.parameters['teacher_weights'], device)
@@ -130,6 +132,14 @@ class TeacherNode(Node):
             setattr(self.settings, name, values[name])
         # ROS cannot write an empty list down: it stands as [''].
         self.settings.always_offered = tuple(filter(None, values['always_offered']))
+
+    def _fault(self, values: dict) -> str | None:
+        if self._student is not None:
+            try:
+                self._student.blocks_of(values['scope'])
+            except ValueError as error:
+                return str(error)
+        return None
 
     def _on_key_frame(self, robot: Robot, message: KeyFrameMessage) -> None:
         arrival = time.perf_counter()
@@ -211,17 +221,6 @@ class TeacherNode(Node):
             f'{len(message.image.data) / 1e3:.0f} kB in, {len(update.tensors.blob) / 1e3:.0f} kB '
             f'out; {update.teacher_seconds * 1e3:.0f} ms teacher, '
             f'{update.training_seconds * 1e3:.0f} ms training, {total * 1e3:.0f} ms in all')
-
-
-def _fault(values: dict) -> str | None:
-    try:
-        blocks_of(values['scope'])
-    except ValueError as error:
-        return str(error)
-    for name in filter(None, values['always_offered']):
-        if name not in CLASS_NAMES:
-            return f"always_offered holds '{name}': choose from {', '.join(CLASS_NAMES)}"
-    return None
 
 
 def main(args: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
-from shadowtutor_ros.models.student.network import BLOCKS
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.nodes.parameters import DEVICE, Parameter, THREADS, WEIGHTS
 from shadowtutor_ros.wire.encodings import ENCODINGS
 
@@ -19,7 +19,7 @@ TEACHER = (
     Parameter(
         'scope', _SERVER.scope, "what is trained and sent: 'partial', the paper's part of the "
         "decoder; 'decoder', all of it; 'full', the whole student; or blocks separated by commas, "
-        f"of {', '.join(BLOCKS)}"),
+        f"of {', '.join(Shadow.encoder + Shadow.decoder)}"),
     Parameter(
         'replay', _SERVER.replay, 'number of earlier key frames that each training step also '
         'uses', (0, 100)),
@@ -38,7 +38,8 @@ TEACHER = (
         'answers'),
     Parameter(
         'always_offered', list(_SERVER.always_offered) or [''], 'names of classes that the '
-        "student may choose in any case; ['']: none"),
+        "student may choose in any case, where its table has them and they were learnt; ['']: "
+        'none'),
     Parameter(
         'object_weight', _SERVER.object_weight, 'weight of the loss inside the boxes of objects; '
         '1 elsewhere', (1.0, 100.0)),

@@ -15,8 +15,9 @@ from torch.optim.swa_utils import AveragedModel
 from shadowtutor_ros.algorithms.student_training import weighted_cross_entropy
 from shadowtutor_ros.labels import CLASS_NAMES, COCO_NAMES, NUM_CLASSES
 from shadowtutor_ros.metrics import class_iou, confusion_matrix
+from shadowtutor_ros.models.student.base import Student, WeightsError
 from shadowtutor_ros.models.student.inference import half_precision, InferenceEngine
-from shadowtutor_ros.models.student.network import Block, Student, WeightsError
+from shadowtutor_ros.models.student.shadow import Block
 from shadowtutor_ros.pretraining.datasets import COCO_CLASSES, Dataset, Sample
 
 #: How the learning rate goes: 'decay' keeps it to the last three tenths of the steps and then

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 import torch
 
-from shadowtutor_ros.labels import NUM_CLASSES
-from shadowtutor_ros.models.student.network import checksum, Student
+from shadowtutor_ros.classes import LVS
+from shadowtutor_ros.models.student.base import checksum, Student
 from shadowtutor_ros.wire.encodings import compress, ENCODINGS
 from shadowtutor_ros.wire.key_frame import encode_image, encode_label, FORMATS, MAX_PIXELS
 from shadowtutor_ros.wire.weight_update import (
@@ -151,7 +151,7 @@ class Updates:
         return WeightUpdate(**{**{
             'session_id': 0, 'key_frame_number': 0, 'model_id': self._model_id,
             'teacher_id': TEACHER, 'teacher': '/teacher', 'status': status,
-            'classes': tuple(range(NUM_CLASSES)), 'metric_before': 0.5, 'metric_after': 0.7,
+            'classes': tuple(range(len(LVS))), 'metric_before': 0.5, 'metric_after': 0.7,
             'threshold': 0.8, 'steps': 3, 'max_updates': 8, 'teacher_seconds': 0.2,
             'training_seconds': 0.1}, **changes})
 
@@ -224,7 +224,7 @@ def _hostile(update: WeightUpdate) -> dict[str, WeightUpdate]:
     return {
         **{name: replace(update, tensors=blob) for name, blob in blobs.items()},
         **{name: replace(update, label=label) for name, label in labels.items()},
-        'many classes': replace(update, classes=tuple(range(NUM_CLASSES)) * 10_000)}
+        'many classes': replace(update, classes=tuple(range(len(LVS))) * 10_000)}
 
 
 def with_text(png: bytes) -> bytes:
@@ -386,6 +386,8 @@ _noise = st.builds(
 update_cases = st.one_of(
     *10 * [_changed], _corrupted, _corrupted, _mislabelled, _as_it_is, _as_it_is, _bombs, _noise)
 
+_class = st.sampled_from(('person', 'background', 'dog', 'auto: car, bus')) | _text
+
 _key_frame_change = _one_of_fields({
     'session_id': _u64,
     'number': st.integers(0, 9) | _u32,
@@ -397,7 +399,10 @@ _key_frame_change = _one_of_fields({
     'student_id': st.integers(0, 3) | _u64,
     'student': _text,
     'teacher_id': _u64,
-    'useful_seconds': st.sampled_from((-1.0, 0.0, 1e300)) | _f64})
+    'useful_seconds': st.sampled_from((-1.0, 0.0, 1e300)) | _f64,
+    'classes_digest': _u64,
+    'classes_said': st.lists(_class, max_size=4).map(tuple) | st.just(('x',) * 300),
+    'background': st.integers(0, 3) | st.integers(0, 255)})
 _names = (*FORMATS, 'progressive', 'with exif', 'multi-picture', 'animated', 'animated png',
           'lossless', 'png L', 'png RGBA', 'png P', 'png 1', 'png I;16', 'jpeg CMYK')
 _format = st.none() | st.sampled_from(FORMATS) | _text | st.builds(

@@ -18,8 +18,9 @@ import torch
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, PATIENCE
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
-from shadowtutor_ros.labels import NUM_CLASSES
-from shadowtutor_ros.models.student.network import checksum, Student
+from shadowtutor_ros.classes import ClassesError, ClassTable, LVS
+from shadowtutor_ros.models.student.base import checksum, Student
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.reliability.fuzz_cases import (
     edited, HEIGHT, Images, key_frame_cases, KeyFrameCase, update_cases, UpdateCase, Updates,
@@ -168,7 +169,7 @@ class Robot:
         self._mask = np.zeros((HEIGHT, WIDTH), np.uint8)
         self._mask[:, WIDTH // 2:] = 8
         self._frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-        self.last_enc3, self.encoder_version = torch.ones(1, 8, 2, 3), 0
+        self.features, self.encoder_version = torch.ones(1, 8, 2, 3), 0
         self.now = 0.0
         self.asked: KeyFrame | None = None
         self.client = Client(
@@ -177,6 +178,9 @@ class Robot:
         self._checksum = self.checksum()
 
     # --- what the client uses of an engine
+
+    classes = LVS
+    with_classes = staticmethod(Shadow.with_classes)
 
     @property
     def student(self) -> 'Robot':
@@ -195,7 +199,7 @@ class Robot:
 
     def restrict(self, classes: tuple[int, ...]) -> None:
         """Choose from these classes, as the engine would."""
-        torch.zeros(NUM_CLASSES, dtype=torch.bool)[list(classes)] = True
+        torch.zeros(len(LVS), dtype=torch.bool)[list(classes)] = True
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """Infer a frame."""
@@ -259,7 +263,7 @@ class Robot:
         assert client.settings.min_stride <= client.stride <= client.settings.max_stride
         if update.status == Status.REFUSED:
             assert self._swaps == before[0] and client.last_update is before[2]
-            assert client.offered == tuple(range(NUM_CLASSES))
+            assert client.offered == tuple(range(len(LVS)))
             return 'refusal taken'
         last = client.last_update
         assert 0 <= last.metric_before <= 1 and 0 <= last.metric_after <= 1, last
@@ -297,6 +301,19 @@ class Robot:
         assert self.checksum() == self._checksum, 'a rejected update has changed weights'
 
 
+def _with_digest(changes: dict[str, Any]) -> dict[str, Any]:
+    """Let classes that are said and can be have the digest that goes with them."""
+    said = changes.pop('classes_said', None)
+    if said is not None:
+        changes['classes'] = said
+        try:
+            table = ClassTable.of(said, changes.get('background', 0))
+            changes.setdefault('classes_digest', table.digest)
+        except ClassesError:
+            changes.setdefault('classes_digest', 1)
+    return changes
+
+
 class Workstation:
     """
     A server and its robot.
@@ -319,7 +336,7 @@ class Workstation:
         """Send the key frame of a case, and give the robot the answer."""
         robot, server = self._robot, self._server
         asked = robot.send(case.passed)
-        key_frame = replace(asked, **dict(case.changes))
+        key_frame = replace(asked, **_with_digest(dict(case.changes)))
         said, data = self._images.templates[case.image]
         if case.image_format is not None:
             said = case.image_format
@@ -365,10 +382,11 @@ class Workstation:
         return replace(key_frame, frame=decode_image(said, data))
 
 
-def _label(frame: np.ndarray) -> TeacherPrediction:
+def _label(frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
     if frame.size > 3 * 4 * HEIGHT * WIDTH:
         raise ValueError('to train on it would take long, and is no fault')
-    label = np.where(frame[:, :, 0] > 127, 0, 8).astype(np.uint8)
+    other = int(classes.background == 0)
+    label = np.where(frame[:, :, 0] > 127, other, classes.background).astype(np.uint8)
     return TeacherPrediction(label, np.zeros((0, 4), np.float32))
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.limits import MIN_SIDE
 
 #: How the image of a key frame can be coded.
@@ -59,9 +60,12 @@ class KeyFrame:
     :ivar number: of this key frame in its session, from 1.
     :ivar frame_index: of this frame in its session, from 0.
     :ivar model_id: layout of the student network, see ``Student.model_id``.
-    :ivar initial_checksum: CRC-32 of the weights in the student's weights file.
+    :ivar classes_digest: of the class table that is wanted, see ``ClassTable.digest``.
+    :ivar classes, background: the table itself, as ``ClassTable.of`` takes it; empty where the
+        teacher knows it, by having answered one before or from the weights file.
+    :ivar initial_checksum: CRC-32 of the weights in the student's weights file, as they are there.
     :ivar weights_version: how often the weights have changed since, from 0.
-    :ivar weights_checksum: CRC-32 of the weights that the student runs.
+    :ivar weights_checksum: CRC-32 of the weights that the student runs, with rows for the table.
     :ivar frame: H×W×3 uint8, BGR.
     :ivar student_id, student: the student's number, the same in all its sessions, and its name.
     :ivar teacher_id: the teacher that this is for; 0 for any.
@@ -80,6 +84,9 @@ class KeyFrame:
     student: str = ''
     teacher_id: int = 0
     useful_seconds: float = math.inf
+    classes_digest: int = LVS.digest
+    classes: tuple[str, ...] = ()
+    background: int = 0
 
 
 def encode_image(

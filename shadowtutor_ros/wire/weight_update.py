@@ -21,8 +21,8 @@ class Status(IntEnum):
 
 #: Why a key frame can be refused.
 REFUSALS = (
-    'model', 'weights', 'another_student', 'unreadable', 'too_large', 'too_late', 'unlabelled',
-    'training')
+    'model', 'weights', 'classes', 'table', 'another_student', 'unreadable', 'too_large',
+    'too_late', 'unlabelled', 'training')
 
 
 class UpdateRejected(ValueError):
@@ -79,9 +79,9 @@ class WeightUpdate:
     :ivar base_checksum: CRC-32 of all the weights that this starts from.
     :ivar weights_checksum: CRC-32 of all the robot's weights once this is applied.
     :ivar tensors: what leads from the ones to the others.
-    :ivar label: of the key frame, PNG of class ids, where the teacher does not know what the robot
-        runs; else empty.
-    :ivar classes: ids of the classes that the student may choose from; ascending.
+    :ivar label: of the key frame, PNG of places in the table, where the teacher does not know what
+        the robot runs; else empty.
+    :ivar classes: that the student may choose from, by their places in the table; ascending.
     :ivar metric_before: mean IoU on the key frame of what the robot runs, 0 to 1; NaN where the
         teacher does not know it.
     :ivar metric_after: of the weights that this leads to, 0 to 1.

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from shadowtutor_ros.labels import BACKGROUND
+from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.world import sprites
 from shadowtutor_ros.world.sprites import Canvas, KINDS, Sprite
 from shadowtutor_ros.world.street import (
@@ -257,10 +257,10 @@ class Scene:
         view = self._view(time)
         image = self._backdrop(view)
         owner = np.zeros((self.height, self.width), np.uint8)
-        labels, rois = [BACKGROUND], [None]
+        labels, rois = [LVS.background], [None]
         for actor in sorted(self._cast(time), key=lambda a: -a.depth):
             roi = self._paint(image, owner, actor, view, len(labels))
-            if roi is not None and KINDS[actor.kind].label != BACKGROUND:
+            if roi is not None and KINDS[actor.kind].label != LVS.background:
                 labels.append(KINDS[actor.kind].label)
                 rois.append(roi)
         rng = np.random.default_rng((self.seed, index))
@@ -342,7 +342,7 @@ class Scene:
         roi, patch = cut
         alpha = cv2.extractChannel(patch, 3)
         _blend(image[roi], cv2.cvtColor(patch, cv2.COLOR_BGRA2BGR), alpha)
-        owner[roi][alpha >= 128] = number if kind.label != BACKGROUND else 0
+        owner[roi][alpha >= 128] = number if kind.label != LVS.background else 0
         return roi
 
     def _expose(self, image: np.ndarray, time: float, rng) -> None:

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 import cv2
 import numpy as np
 
-from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES
+from shadowtutor_ros.classes import LVS
 
 
 @dataclass(frozen=True)
@@ -555,7 +555,7 @@ class Kind:
 
     paint: Callable[..., None]
     extent: tuple[float, float, float]
-    label: int = BACKGROUND
+    label: int = LVS.background
     stride: float = 1.0    # m a cycle
     phases: int = 12
     height: float = 0.0    # above ground, m
@@ -563,7 +563,7 @@ class Kind:
 
 
 def _make_kinds() -> dict[str, Kind]:
-    label = CLASS_NAMES.index
+    label = LVS.names.index
     return {
         'person': Kind(_person, (-0.6, 0.7, 1.95), label('person'), 1.5, nearest=3.8),
         'rider': Kind(partial(_person, seated=True), (-0.6, 0.7, 1.95), label('person'), 4.0,

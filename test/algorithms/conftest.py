@@ -1,7 +1,8 @@
 import cv2
 import numpy as np
 import pytest
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
 
@@ -26,7 +27,7 @@ def teacher():
 @pytest.fixture
 def student():
     torch.manual_seed(4)
-    return Student().eval()
+    return Shadow().eval()
 
 
 @pytest.fixture(scope='session')

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, MAX_LABEL
 from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.models.student.base import checksum
 from shadowtutor_ros.models.student.inference import InferenceEngine
-from shadowtutor_ros.models.student.network import checksum
 from shadowtutor_ros.wire.key_frame import encode_label
 from shadowtutor_ros.wire.weight_update import (
     most_bytes, NO_TENSORS, pack, REFUSALS, REJECTION_REASONS, Status, UpdateRejected,

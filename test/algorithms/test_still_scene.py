@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
 from shadowtutor_ros.labels import CLASS_NAMES
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.sources.videos import open_source
 from shadowtutor_ros.wire.weight_update import Status, WeightUpdate
 from shadowtutor_ros.world.scenes import Scene

@@ -9,8 +9,8 @@ from shadowtutor_ros.algorithms.student_training import (
     weighted_cross_entropy)
 from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.metrics import mean_iou
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
 import torch.nn.functional as F

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.student_training import TrainingSettings
 from shadowtutor_ros.commands import benchmark_speed as speed
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.wire.weight_update import ENCODINGS
 from shadowtutor_ros.world.scenes import Scene
@@ -12,7 +13,7 @@ import torch
 @pytest.fixture
 def student():
     torch.manual_seed(6)
-    return Student().eval()
+    return Shadow().eval()
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,8 @@ import safetensors
 import torch
 
 from shadowtutor_ros.commands.main import main
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
+from shadowtutor_ros.models.student.shadow import Shadow
 
 SMALL = ['--looks', 'night', '--scenes', '1', '--scene-frames', '4', '--scene-size', '96x72',
          '--batch-size', '2', '--crop', '64', '--threads', '1']
@@ -97,7 +98,7 @@ def test_ctrl_c_leaves_a_checkpoint(tmp_path, capfd):
 
 
 def test_a_head_of_81_classes_is_written_as_one_of_nine(tmp_path, capfd):
-    torch.save(Student(81).state_dict(), tmp_path / 'coco.pth')
+    torch.save(Shadow(81).state_dict(), tmp_path / 'coco.pth')
     out = tmp_path / 'nine.safetensors'
     assert main(['pretrain', *SMALL, '--start', str(tmp_path / 'coco.pth'), '--steps', '0',
                  '--out', str(out)]) == 0

@@ -9,7 +9,7 @@ from shadowtutor_ros.algorithms.student_training import StudentTrainer
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.settings import make_method, PAPER_SETTINGS
 from shadowtutor_ros.evaluation.simulate import Simulation
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.sources.videos import Clip
 

@@ -11,8 +11,8 @@ from shadowtutor_ros.evaluation.measure import measure_profile
 from shadowtutor_ros.evaluation.profile import Link, load_profile, ProfileError
 from shadowtutor_ros.evaluation.simulate import Method
 from shadowtutor_ros.labels import IGNORE
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
-from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.world.scenes import Scene
 

@@ -10,8 +10,9 @@ from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
 from shadowtutor_ros.labels import IGNORE
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.world.scenes import Scene
 
@@ -35,7 +36,7 @@ def clip():
 def student():
     import torch
     torch.manual_seed(0)
-    return Student().eval()
+    return Shadow().eval()
 
 
 def papers_client(**changes):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from shadowtutor_ros.models import pth
 from shadowtutor_ros.models.pth import load_pth, UnknownPthError
-from shadowtutor_ros.models.student.network import Student, WeightsError
+from shadowtutor_ros.models.student.base import Student, WeightsError
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.checks import TeacherError
 import torch
@@ -44,7 +45,7 @@ def opened(monkeypatch):
 def path(tmp_path):
     path = tmp_path / "a student's.pth"
     torch.manual_seed(4)
-    torch.save(Student().state_dict(), path)
+    torch.save(Shadow().state_dict(), path)
     return path
 
 
@@ -85,7 +86,7 @@ def test_an_older_torch_reads_what_is_known(path, torch_of, monkeypatch):
     for known in ((), ('0' + digest,), (digest[1:],)):
         with pytest.raises(UnknownPthError):
             load_pth(path, known)
-    assert load_pth(path, ('0' * 64, digest)).keys() == Student().state_dict().keys()
+    assert load_pth(path, ('0' * 64, digest)).keys() == Shadow().state_dict().keys()
 
 
 def test_the_first_implementations_student_is_known(first_student, torch_of):
@@ -124,7 +125,7 @@ def test_what_is_hashed_is_what_is_read(path, tmp_path, torch_of, monkeypatch):
         torch.save({'out_conv1.bias': Trap(proof)}, path)
         return data
     monkeypatch.setattr(pathlib.Path, 'read_bytes', swap)
-    assert load_pth(path, (known,)).keys() == Student().state_dict().keys()
+    assert load_pth(path, (known,)).keys() == Shadow().state_dict().keys()
 
 
 @pytest.mark.skipif(

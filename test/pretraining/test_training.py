@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, IGNORE
-from shadowtutor_ros.models.student.network import Student, WeightsError
+from shadowtutor_ros.models.student.base import Student, WeightsError
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.pretraining.datasets import COCO_CLASSES, Dataset, Sample
 from shadowtutor_ros.pretraining.training import (
     augment, CheckpointError, load_start, merge_head, Pretraining, PretrainSettings,
@@ -170,7 +171,7 @@ def test_small_images_are_mirrored_at_their_edges():
 
 def test_each_image_of_a_batch_is_normalised_by_its_own_statistics():
     torch.manual_seed(0)
-    plain = Student()
+    plain = Shadow()
     trained = Pretraining([discs()], [1.0], SMALL, start=copy.deepcopy(plain)).student
     images = torch.rand(2, 3, 64, 96) * torch.tensor([255, 30]).view(2, 1, 1, 1)
     with torch.inference_mode():
@@ -183,7 +184,7 @@ def test_each_image_of_a_batch_is_normalised_by_its_own_statistics():
 
 def test_a_head_of_coco_becomes_one_of_nine():
     torch.manual_seed(0)
-    student = Student(COCO_CLASSES)
+    student = Shadow(COCO_CLASSES)
     merged = merge_head(student)
     image = torch.rand(1, 3, 64, 96) * 255
     with torch.inference_mode():
@@ -194,7 +195,7 @@ def test_a_head_of_coco_becomes_one_of_nine():
         assert torch.allclose(ours[index], theirs[row], atol=1e-4)
     assert merge_head(merged) is merged
     with pytest.raises(ValueError, match='17 classes'):
-        merge_head(Student(17))
+        merge_head(Shadow(17))
 
 
 def test_training_on_cocos_own_classes_gives_a_student_of_nine(tmp_path):
@@ -207,7 +208,7 @@ def test_training_on_cocos_own_classes_gives_a_student_of_nine(tmp_path):
 
 
 def test_weights_to_begin_with(tmp_path):
-    nine, coco, other = Student(), Student(COCO_CLASSES), Student(5)
+    nine, coco, other = Shadow(), Shadow(COCO_CLASSES), Shadow(5)
     paths = {}
     for name, student in (('nine', nine), ('coco', coco), ('other', other)):
         paths[name] = tmp_path / f'{name}.pth'

@@ -8,7 +8,7 @@ import torch
 
 from shadowtutor_ros.algorithms import student_training
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.scene import SceneTeacher
 from shadowtutor_ros.world.scenes import Scene

@@ -13,7 +13,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 import torch
 
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.nodes.running import Finished, qos
 
 
@@ -90,7 +91,7 @@ def weights(tmp_path_factory):
     """Return the path of a small set of weights that anybody can make: random ones."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('weights') / 'student.safetensors'
-    Student().save(path)
+    Shadow().save(path)
     return str(path)
 
 

@@ -12,7 +12,7 @@ from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame, WeightUpdate
 from shadowtutor_ros.nodes.camera_node import CameraNode

@@ -16,8 +16,9 @@ from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.analytic_model import Costs, throughput_bounds, traffic_bounds
 from shadowtutor_ros.labels import colorize, overlay
+from shadowtutor_ros.models.student.base import Student, WeightsError
 from shadowtutor_ros.models.student.inference import InferenceEngine
-from shadowtutor_ros.models.student.network import Student, WeightsError
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
 from shadowtutor_ros.nodes.images import to_bytes, to_message
 from shadowtutor_ros.nodes.messages import update_to_message
@@ -165,7 +166,7 @@ def test_key_frame_carries_its_image_and_update_swaps_the_weights(ros, weights, 
     assert key_frame.image.data.tobytes() == frame.tobytes()
     assert key_frame.model_id == Student.load(weights).model_id
 
-    tutored = Student()
+    tutored = Shadow()
     updates.publish(answer(key_frame, tutored, metric_after=1.0))
     wait_for(lambda: node._updates)
     play(images, masks, [frame], sec=8)
@@ -188,7 +189,7 @@ def test_a_wrong_update_is_counted_and_changes_nothing(ros, weights, frame, faul
     wait_for(lambda: node._teachers.present)
     play(images, masks, [frame])
     before = node.client.engine.student.weights_checksum()
-    message = answer(wait_for(lambda: key_frames)[0], Student(), **fault)
+    message = answer(wait_for(lambda: key_frames)[0], Shadow(), **fault)
     updates.publish(message)
     wait_for(lambda: node._updates or node._refused)
     play(images, masks, [frame], sec=1)
@@ -206,11 +207,11 @@ def test_what_cannot_be_an_answer_takes_the_place_of_none(ros, weights, frame):
     updates = ros.publisher(WeightUpdate, 'weight_updates')
     wait_for(lambda: node._teachers.present)
     play(images, masks, [frame])
-    good = answer(wait_for(lambda: key_frames)[0], Student())
+    good = answer(wait_for(lambda: key_frames)[0], Shadow())
     updates.publish(good)
     wait_for(lambda: node._updates)
-    strange = answer(key_frames[0], Student(), session_id=1)
-    large = answer(key_frames[0], Student())
+    strange = answer(key_frames[0], Shadow(), session_id=1)
+    large = answer(key_frames[0], Shadow())
     large.blob = to_bytes(bytes(10 ** 7))
     for count, message in enumerate([strange, large] * 10, 1):
         updates.publish(message)
@@ -233,7 +234,7 @@ def test_a_refusal_is_said_once_and_shown(ros, weights, frame, capfd):
         wait_for(lambda: play(images, masks, [frame], sec=len(masks))
                  or len(key_frames) == count)
         updates.publish(answer(
-            key_frames[-1], Student(), status=Status.REFUSED, refusal='unlabelled',
+            key_frames[-1], Shadow(), status=Status.REFUSED, refusal='unlabelled',
             text='the network has gone\x07 out'))
         wait_for(lambda: node._updates)
         play(images, masks, [frame], sec=len(masks))
@@ -254,7 +255,7 @@ def test_classes_are_withheld_while_the_teacher_answers_and_shown(ros, weights, 
     updates = ros.publisher(WeightUpdate, 'weight_updates')
     wait_for(lambda: node._teachers.present)
     play(images, masks, [frame])
-    updates.publish(answer(wait_for(lambda: key_frames)[0], Student(), classes=(8,)))
+    updates.publish(answer(wait_for(lambda: key_frames)[0], Shadow(), classes=(8,)))
     wait_for(lambda: node._updates)
     play(images, masks, [frame], sec=1)
     assert set(masks[-1].data) == {8}
@@ -289,7 +290,7 @@ def test_late_update_wait_holds_the_frame_after_min_stride(ros, weights, frame):
     images.publish(image(frame, 2))
     time.sleep(0.7)
     assert len(masks) == 2
-    updates.publish(answer(wait_for(lambda: key_frames)[0], Student()))
+    updates.publish(answer(wait_for(lambda: key_frames)[0], Shadow()))
     wait_for(lambda: len(masks) == 3)
     assert node.client.counters.updates_applied == 1
 
@@ -443,7 +444,7 @@ def test_status_holds_what_was_measured_and_its_bounds(ros, weights, frame):
     assert unknown.t_si > 0 and np.isnan([unknown.t_net, unknown.throughput_lower]).all()
 
     time.sleep(0.5)
-    message = answer(wait_for(lambda: key_frames)[0], Student())
+    message = answer(wait_for(lambda: key_frames)[0], Shadow())
     # A workstation whose clock is years off: its durations alone count.
     message.header.stamp.sec += 10**8
     updates.publish(message)
@@ -490,7 +491,7 @@ def test_status_tells_a_teacher_that_answers_from_one_that_does_not(ros, weights
     def play_until(condition):
         wait_for(lambda: play(images, masks, [frame], sec=len(masks)) or condition())
     play(images, masks, [frame])
-    updates.publish(answer(wait_for(lambda: key_frames)[0], Student()))
+    updates.publish(answer(wait_for(lambda: key_frames)[0], Shadow()))
     play_until(lambda: statuses and statuses[-1].state == TutorStatus.STATE_TUTORED)
     play_until(lambda: statuses and statuses[-1].state == TutorStatus.STATE_UPDATE_OVERDUE)
     before = len(statuses)
@@ -505,7 +506,7 @@ def test_reset_begins_a_new_session_with_the_first_weights(ros, weights, frame):
     updates = ros.publisher(WeightUpdate, 'weight_updates')
     wait_for(lambda: node._teachers.present)
     play(images, masks, [frame])
-    updates.publish(answer(wait_for(lambda: key_frames)[0], Student()))
+    updates.publish(answer(wait_for(lambda: key_frames)[0], Shadow()))
     wait_for(lambda: node._updates)
     play(images, masks, [frame], sec=1)
     assert node.client.weights_version == 1

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 from stub_teachers import Held
 
 from shadowtutor_ros.algorithms.server import Server
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import TeacherError
 from shadowtutor_ros.msg import KeyFrame, WeightUpdate
 from shadowtutor_ros.nodes.images import to_message

@@ -12,37 +12,30 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.models.student.base import Student, Weights
 from shadowtutor_ros.models.student.mask import mask_of
-from shadowtutor_ros.models.student.network import Block, ENCODER, PIXEL_MEAN, Student
-from shadowtutor_ros.models.student.tail import MergedTail, SCALE
 
 #: 'exact' computes in float32; 'fast' in half precision, where the device is faster with it.
 PRECISIONS = ('exact', 'fast')
 
-#: What one block hands to the next is multiplied by this. Every block begins with a batch
-#: normalisation, which undoes it, and no digit is lost to a power of two. Without it the features
-#: of the shipped student reach 48,576 on real videos, and float16 ends at 65,504.
-SHRINK = 2. ** -5
-
-#: Taken from the logits of classes that must not be chosen; in half precision it is finite too.
-_NEVER = 1e4
-
 
 class InferenceEngine:
     """
-    Runs a student on frames; its weights can be swapped between two frames.
+    Runs a student on frames; its weights and classes can be changed between two frames.
 
     :param student: its weights are copied; it stays as it is.
     :param precision: one of :data:`PRECISIONS`.
     :param device: of PyTorch, e.g. 'cpu', 'cuda'.
     :param width: wider frames are reduced to this width for inference, and the mask enlarged
         again; 0 infers at the frame's own size.
-    :ivar last_enc3: what ``enc3`` made of the last frame, times :data:`SHRINK`,
-        1×128×⌈H/32⌉×⌈W/32⌉, on the device and in the precision of the engine; it holds until the
-        next frame. None before the first.
-    :ivar encoder_version: counts the swaps that changed the blocks up to ``enc3``: only features
-        of the same one can be compared.
+    :ivar student: holds the weights in use, in float32: the truth that updates are counted
+        against. What computes may be a reduced copy of them.
+    :ivar features: by which the last frame can be compared with others, 1×C×h×w, on the device and
+        in the precision of the engine; they hold until the next frame. None before the first.
+    :ivar encoder_version: counts the swaps that changed the encoder: only features of the same one
+        can be compared.
     :raises ValueError: if the precision is unknown.
     """
 
@@ -55,61 +48,66 @@ class InferenceEngine:
         keep_freed_memory()
         self.width = width
         self.device = torch.device(device)
-        self.last_enc3: torch.Tensor | None = None
+        self.features: torch.Tensor | None = None
         self.encoder_version = 0
-        # Float32 weights are the truth that updates are counted against; what computes may be
-        # a reduced copy of them.
         self.student = copy.deepcopy(student).eval().requires_grad_(False)
         self._dtype = torch.float32 if precision == 'exact' else half_precision(self.device)
-        self._network = copy.deepcopy(self.student).to(
-            self.device, memory_format=torch.channels_last)
-        for name, block in self._network.named_children():
-            # Rounding hurts most in the first two convolutions, and there is little to gain.
-            if not name.startswith('in_'):
-                block.to(self._dtype)
-            if isinstance(block, Block):
-                block.preact_path[0].eps *= SHRINK ** 2
-        self._tail = MergedTail(
-            *(part.to(self.device, self._dtype) for part in self.student.merged_tail()))
-        self._allowed = torch.ones(student.num_classes, dtype=torch.bool)
-        self.swap(self.student.tensors())
-        self._pixel_mean = torch.tensor(PIXEL_MEAN, device=self.device)
+        self._fast = self.student.fast_path(self.device, self._dtype)
         self._graph: _Graph | None = None
         self._graphs = self.device.type == 'cuda'
+        #: Whether to say how sure it is, and that of the last frame: H×W uint8, 255 times the
+        #: probability of the class that was chosen; None where nobody asked.
+        self.with_confidence = False
+        self.confidence: np.ndarray | None = None
+        self._rows = tuple(range(len(student.classes)))
+        self.swap(self.student.tensors())
 
-    def swap(self, tensors: dict[str, torch.Tensor]) -> None:
+    @property
+    def classes(self) -> ClassTable:
+        """The classes of its masks."""
+        return self.student.classes
+
+    def swap(self, tensors: Weights) -> None:
         """
         Replace weights; not while a frame is inferred.
 
         :param tensors: float32, by name; names and shapes are those of the student.
         """
-        reduced = self._network.state_dict()
         own = self.student.state_dict()
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
-            reduced[name].copy_(SHRINK * tensor if _ends_block(name) else tensor)
-        self.encoder_version += any(name.partition('.')[0] in ENCODER for name in tensors)
-        self._merge()
+        self._fast.swap(tensors)
+        self.encoder_version += any(
+            name.partition('.')[0] in self.student.encoder for name in tensors)
+        self._fast.offer(self.student, self._rows)
+
+    def change_classes(self, weights: Weights, classes: ClassTable) -> None:
+        """
+        Go on with other classes, all of which may be chosen; not while a frame is inferred.
+
+        :param weights: all of them, with rows for these classes.
+        """
+        own = self.student.state_dict()
+        changed = {name: tensor for name, tensor in weights.items()
+                   if tensor.shape == own[name].shape and not torch.equal(tensor, own[name])}
+        self.student = self.student.copy_with(weights, classes).requires_grad_(False)
+        self._rows = tuple(range(len(classes)))
+        self._graph = None
+        self.swap(changed)
 
     def restrict(self, classes: tuple[int, ...]) -> None:
         """
         Choose from these classes alone; not while a frame is inferred.
 
-        :param classes: ids, one at least.
-        """
-        allowed = torch.zeros(self.student.num_classes, dtype=torch.bool)
-        allowed[list(classes)] = True
-        if not torch.equal(allowed, self._allowed):
-            self._allowed = allowed
-            self._merge()
+        No others are computed.
 
-    def _merge(self) -> None:
-        """Merge the last layers anew; a class that is not allowed is never the largest."""
-        handicap = _NEVER * (~self._allowed).float()
-        self._network.out_conv3.bias.copy_(self.student.out_conv3.bias - handicap)
-        kernels, biases = self.student.merged_tail()
-        self._tail.kernels.copy_(kernels)
-        self._tail.biases.copy_(biases - handicap.repeat_interleave(SCALE ** 2))
+        :param classes: their places in the table, ascending, one at least.
+        """
+        if classes != self._rows:
+            if len(classes) != len(self._rows):
+                self._graph = None
+            self._rows = classes
+            self._fast.offer(self.student, classes)
 
     @torch.inference_mode()
     def __call__(self, frame: np.ndarray) -> np.ndarray:
@@ -117,36 +115,47 @@ class InferenceEngine:
         Segment a frame.
 
         :param frame: H×W×3 uint8, BGR, H and W at least ``MIN_SIDE``.
-        :returns: H×W uint8 class ids.
+        :returns: H×W uint8, classes by their places in the table.
         """
         height, width = frame.shape[:2]
         if 0 < self.width < width:
             size = self.width, max(MIN_SIDE, round(height * self.width / width))
             frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        inner, multiple = frame.shape[:2], self.student.multiple
+        if inner[0] % multiple or inner[1] % multiple:
+            frame = cv2.copyMakeBorder(
+                frame, 0, -inner[0] % multiple, 0, -inner[1] % multiple, cv2.BORDER_REPLICATE)
         # PyTorch warns of arrays that are read-only, as those over messages may be.
         pixels = torch.from_numpy(np.require(frame, requirements=('C', 'W')))
-        infer = self._replay if self._graphs else self._infer
-        mask, self.last_enc3 = infer(pixels)
-        mask = mask.cpu().numpy()
-        if mask.shape != (height, width):
+        infer = self._replay if self._graphs and not self.with_confidence else self._infer
+        self.confidence = None
+        mask, self.features = infer(pixels)
+        mask = mask.cpu().numpy()[:inner[0], :inner[1]]
+        if len(self._rows) < len(self.student.classes):
+            mask = cv2.LUT(np.ascontiguousarray(mask), self._lut())
+        if self.confidence is not None:
+            self.confidence = np.ascontiguousarray(self.confidence[:inner[0], :inner[1]])
+        if inner != (height, width):
             mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        return mask
+            if self.confidence is not None:
+                self.confidence = cv2.resize(self.confidence, (width, height))
+        return np.ascontiguousarray(mask)
+
+    def _lut(self) -> np.ndarray:
+        lut = np.zeros(256, np.uint8)
+        lut[:len(self._rows)] = self._rows
+        return lut
 
     def _infer(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the mask, H×W uint8, and ``enc3`` of H×W×3 uint8."""
-        height, width = pixels.shape[:2]
-        # Whole rows at a time, which takes a fraction of the time of three values at a time.
-        rows = pixels.to(self.device).view(height, -1).float()
-        rows -= self._pixel_mean.repeat(width)
-        # A permuted H×W×3 image is a channels_last batch of one.
-        x = rows.view(1, height, width, 3).permute(0, 3, 1, 2)
+        """Compute the mask, H×W uint8 places among the rows on offer, and features."""
         # TensorFloat-32, the default, rounds more. No search for the fastest kernels: it takes a
         # second at the first frame of a size, and is a setting of the whole process: a thread that
         # trains would search too, and so break off the recording of a graph.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            features = self._network.encode(self._network.stem(x).to(self._dtype))
-            logits = self._network.half_size_logits(features, (height, width), self._tail)
-        return mask_of(logits[0], (height, width)), features.enc3
+            logits, features = self._fast(pixels.to(self.device))
+        if self.with_confidence:
+            self.confidence = _confidence(logits, pixels.shape[:2])
+        return mask_of(logits, tuple(pixels.shape[:2])), features
 
     def _replay(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Do as :meth:`_infer` with a CUDA graph, recorded at the first frame of a size."""
@@ -170,12 +179,10 @@ class InferenceEngine:
         self(np.zeros((height, width, 3), np.uint8))
 
 
-def _ends_block(name: str) -> bool:
-    """Tell whether a tensor belongs to a layer whose output goes to another block's input."""
-    block, _, layer = name.partition('.')
-    # After dec3 come the last layers, without a batch normalisation.
-    return block == 'in_conv2' or (
-        block != 'dec3' and layer.startswith(('short_path.', 'long_path.3.')))
+def _confidence(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Compute 255 times the largest probability of each pixel, H×W uint8."""
+    sure = (255 * logits.float().softmax(0).amax(0)).cpu().numpy()
+    return np.rint(cv2.resize(sure, size[::-1])).astype(np.uint8)
 
 
 def choose_device(name: str) -> str:

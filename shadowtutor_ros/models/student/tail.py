@@ -31,9 +31,9 @@ class MergedTail(NamedTuple):
     """
     Weights of the merged convolution, for each kind of cell: first, inside, last.
 
-    :ivar kernels: 3×3 (kind of row, of column) × 16·num_classes×C×3×3; channels in the order
+    :ivar kernels: 3×3 (kind of row, of column) × 16·classes×C×3×3; channels in the order
         class, row, column, which is that of a pixel shuffle.
-    :ivar biases: 3×3×16·num_classes.
+    :ivar biases: 3×3×16·classes.
     """
 
     kernels: torch.Tensor
@@ -61,25 +61,27 @@ def _paths(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torc
             inside.view(3, SCALE, 3).to(device, dtype))
 
 
-def merge_tail(conv1: nn.Conv2d, conv2: nn.Conv2d, conv3: nn.Conv2d) -> MergedTail:
+def merge_tail(
+        conv1: nn.Conv2d, conv2: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor
+) -> MergedTail:
     """
     Merge enlargement by four, two 3×3 convolutions with padding 1 and a 1×1, differentiably.
 
     :param conv1: C to any number of channels, 3×3.
     :param conv2: to any number of channels, 3×3.
-    :param conv3: to num_classes, 1×1.
+    :param weight, bias: of the 1×1 convolution: classes×channels×1×1, and classes.
     """
     # Sums of many products of weights: in full precision, also where training is mixed.
     with torch.autocast(conv1.weight.device.type, enabled=False):
         reached, inside = _paths(conv1.weight.dtype, conv1.weight.device)
-        last = conv3.weight[:, :, 0, 0]
+        last = weight[:, :, 0, 0]
         second = torch.einsum('om,mkyx->okyx', last, conv2.weight)
         # Capitals are taps of the second convolution, small letters those of the first.
         taps = torch.einsum('okYX,kiyx->oiYyXx', second, conv1.weight)
         rows = torch.einsum('oiYyXx,rpaYy->oirpaXx', taps, reached)
         kernels = torch.einsum('oirpaXx,cqbXx->rcopqiab', rows, reached)
         biases = torch.einsum('okYX,k,rpY,cqX->rcopq', second, conv1.bias, inside, inside)
-        biases = biases + (last @ conv2.bias + conv3.bias)[:, None, None]
+        biases = biases + (last @ conv2.bias + bias)[:, None, None]
         return MergedTail(kernels.flatten(2, 4), biases.flatten(2))
 
 
@@ -88,7 +90,7 @@ def apply_tail(tail: MergedTail, x: torch.Tensor) -> torch.Tensor:
     Compute what the layers that were merged compute.
 
     :param x: N×C×h×w, h and w at least 3.
-    :returns: N×num_classes×4h×4w.
+    :returns: N×classes×4h×4w.
     """
     # Padded to have the size; what that makes of the border is then written over.
     y = F.conv2d(x, tail.kernels[1, 1], tail.biases[1, 1], padding=1)

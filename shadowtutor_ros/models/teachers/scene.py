@@ -37,5 +37,5 @@ class SceneTeacher:
                 'labels only frames of the built-in scene, with their bottom edge and no stronger '
                 'compression than JPEG at quality 50: choose another teacher for other video')
         truth = self._scene(code.seed, code.look, width, height).render(code.index)
-        rows = classes.rows(self.vocabulary)
+        rows = classes.rows(LVS.names)
         return TeacherPrediction(rows[truth.label], truth.boxes)

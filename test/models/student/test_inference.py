@@ -9,8 +9,9 @@ import pytest
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
 from shadowtutor_ros.limits import MIN_SIDE
 from shadowtutor_ros.models.student import inference
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import cuda_is_lost, InferenceEngine
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
 
@@ -38,7 +39,7 @@ cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUD
 @pytest.fixture
 def student():
     torch.manual_seed(2)
-    return Student().eval()
+    return Shadow().eval()
 
 
 @pytest.mark.parametrize('size', [(64, 96), (65, 97), (48, 131)])
@@ -168,7 +169,7 @@ def test_leaves_the_frame_as_it_is(student):
 @pytest.mark.parametrize('scope', ['partial', 'full'])
 def test_swapped_weights_are_those_of_a_new_engine(student, scope, precision, device):
     torch.manual_seed(3)
-    other, frame = Student().eval(), picture()
+    other, frame = Shadow().eval(), picture()
     engine = InferenceEngine(student, precision, device)
     before = engine(frame)
     engine.swap(other.tensors(scope))
@@ -199,7 +200,7 @@ def test_chooses_from_the_classes_that_are_allowed(student, monkeypatch, size, p
 
 def test_other_weights_choose_from_the_same_classes(student):
     torch.manual_seed(3)
-    other = Student().eval()
+    other = Shadow().eval()
     engine = InferenceEngine(student)
     engine.restrict((1, 5))
     engine.swap(other.tensors())
@@ -208,7 +209,7 @@ def test_other_weights_choose_from_the_same_classes(student):
 
 
 def test_swapped_tensors_are_copied(student):
-    tensors = {name: t.detach().clone() for name, t in Student().tensors('partial').items()}
+    tensors = {name: t.detach().clone() for name, t in Shadow().tensors('partial').items()}
     engine, frame = InferenceEngine(student), picture()
     engine.swap(tensors)
     before, checksum = engine(frame), engine.student.weights_checksum()
@@ -222,7 +223,7 @@ def test_leaves_the_given_student_as_it_is(student):
     gradients = [parameter.requires_grad for parameter in student.parameters()]
     engine = InferenceEngine(student, 'fast')
     engine(picture())
-    engine.swap(Student().tensors())
+    engine.swap(Shadow().tensors())
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
     assert [parameter.requires_grad for parameter in student.parameters()] == gradients
 

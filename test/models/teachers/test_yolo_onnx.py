@@ -11,7 +11,7 @@ import torch
 
 from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, NUM_CLASSES
 from shadowtutor_ros.metrics import mean_iou
-from shadowtutor_ros.models.student.network import Student
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import load_teacher, TeacherError
 from shadowtutor_ros.models.teachers.yolo_onnx import sigmoid, suppress, YoloOnnxTeacher
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 from shadowtutor_ros.labels import CLASS_NAMES
-from shadowtutor_ros.models.student.network import PIXEL_MEAN, Student, WeightsError
+from shadowtutor_ros.models.student.base import Student, WeightsError
+from shadowtutor_ros.models.student.shadow import PIXEL_MEAN
 import torch
 import torch.nn.functional as F
 
@@ -22,7 +23,7 @@ def image(height=64, width=96, batch=1):
 @pytest.fixture
 def student():
     torch.manual_seed(1)
-    return Student().eval()
+    return Shadow().eval()
 
 
 def same(left, right):
@@ -122,10 +123,10 @@ def test_takes_images_of_33x33_and_more(student, size):
 
 
 def test_model_id_tells_layouts_apart(student):
-    assert Student().model_id == student.model_id
+    assert Shadow().model_id == student.model_id
     assert re.fullmatch('[0-9a-f]{16}', student.model_id)
-    assert Student(num_classes=10).model_id != student.model_id
-    assert Student().double().model_id != student.model_id
+    assert Shadow(num_classes=10).model_id != student.model_id
+    assert Shadow().double().model_id != student.model_id
 
 
 def test_checksum_tells_weights_apart(student):
@@ -319,7 +320,7 @@ def test_never_runs_code_of_a_file(tmp_path, name, dump):
 # --- assign -------------------------------------------------------------------------------------
 
 def test_assign_copies(student):
-    other = Student()
+    other = Shadow()
     state = student.state_dict()
     other.assign(state)
     assert same(other.state_dict(), state)
@@ -334,7 +335,7 @@ def test_assign_is_all_or_nothing(student, wrong):
     before = copy.deepcopy(student.state_dict())
     # The last tensor is wrong: what comes first must not have been copied.
     assert list(before)[-1] == 'out_conv3.bias'
-    state = {**Student().state_dict(), 'out_conv3.bias': wrong}
+    state = {**Shadow().state_dict(), 'out_conv3.bias': wrong}
     with pytest.raises(WeightsError, match='out_conv3.bias'):
         student.assign(state)
     assert same(student.state_dict(), before)

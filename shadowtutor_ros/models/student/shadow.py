@@ -1,0 +1,245 @@
+"""
+The paper's student: a small encoder-decoder that is split into a front end and a back end.
+
+The network is that of the first implementation of ShadowTutor, after JITNet (Mullapudi et al.,
+ICCV 2019): an encoder and a decoder. What a teacher trains and sends is a scope, the end of the
+decoder (``dec2`` to ``out_conv3``) in the paper's partial distillation.
+"""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+from shadowtutor_ros.classes import ClassTable, LVS
+from shadowtutor_ros.models.student.base import Student, Weights
+from shadowtutor_ros.models.student.tail import apply_tail, merge_tail, MergedTail, SCALE
+
+#: Mean of the pixels that the student was trained on: BGR, 0 to 255.
+PIXEL_MEAN = (103.53, 116.28, 123.675)
+
+#: The blocks of the network, in the order of computation.
+ENCODER = ('in_conv1', 'in_conv2', 'enc1', 'enc2', 'enc3')
+DECODER = ('dec1', 'dec2', 'dec3', 'out_conv1', 'out_conv2', 'out_conv3')
+BLOCKS = ENCODER + DECODER
+
+#: In inference what one block hands to the next is multiplied by this. Every block begins with a
+#: batch normalisation, which undoes it, and no digit is lost to a power of two. Without it the
+#: features of the shipped student reach 48,576 on real videos, and float16 ends at 65,504.
+SHRINK = 2. ** -5
+
+
+class Block(nn.Module):
+    """
+    A residual block with pre-activation and a long path of a 3×3, a 1×3 and a 3×1 convolution.
+
+    Where the number of channels stays, the short path skips the pre-activation too.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        # Without running statistics: the frame at hand is normalised by its own, in training and
+        # in inference alike, so a weight update need not carry any.
+        self.preact_path = nn.Sequential(
+            nn.BatchNorm2d(in_channels, track_running_stats=False), nn.ReLU())
+        self.short_path = (
+            nn.Conv2d(in_channels, out_channels, 1, stride)
+            if in_channels != out_channels else None)
+        self.long_path = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1), nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, (1, 3), padding=(0, 1)),
+            nn.Conv2d(out_channels, out_channels, (3, 1), padding=(1, 0)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map N×in_channels×H×W to N×out_channels×⌈H/stride⌉×⌈W/stride⌉."""
+        activated = self.preact_path(x)
+        if self.short_path is None:
+            short = x[:, :, ::self.stride, ::self.stride]
+        else:
+            short = self.short_path(activated)
+        return short + self.long_path(activated)
+
+
+class Features(NamedTuple):
+    """
+    What the encoder hands to the decoder, for images of H×W.
+
+    :ivar enc1: N×64×H/8×W/8.
+    :ivar enc2: N×64×H/16×W/16.
+    :ivar enc3: N×128×H/32×W/32.
+    """
+
+    enc1: torch.Tensor
+    enc2: torch.Tensor
+    enc3: torch.Tensor
+
+
+def _resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=False)
+
+
+class Shadow(Student):
+    """
+    The paper's student.
+
+    With nine classes it has 483,873 parameters: 210,473 in the decoder, 103,465 of them in the
+    part that the paper trains (scope 'partial').
+    """
+
+    architecture = 'shadow'
+    encoder, decoder, partial = ENCODER, DECODER, DECODER[1:]
+    pixel_mean = PIXEL_MEAN
+
+    def __init__(self, classes: ClassTable = LVS):
+        super().__init__(classes)
+        self.in_conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.in_conv2 = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.enc1 = Block(8, 64, stride=2)
+        self.enc2 = Block(64, 64, stride=2)
+        self.enc3 = Block(64, 128, stride=2)
+        self.dec1 = Block(128, 64, stride=1)
+        self.dec2 = Block(128, 32, stride=1)
+        self.dec3 = Block(96, 32, stride=1)
+        self.out_conv1 = nn.Conv2d(32, 32, 3, padding=1)
+        self.out_conv2 = nn.Conv2d(32, 32, 3, padding=1)
+        self.out_conv3 = nn.Conv2d(32, len(classes), 1)
+        self.register_buffer('_mean', torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def front(self, x: torch.Tensor) -> Features:
+        """
+        Run the encoder, the front end; see :meth:`Student.front`.
+
+        Where a side is no multiple of 8 the border is repeated until it is: only then can the last
+        layers be computed as one.
+        """
+        height, width = x.shape[2:]
+        bottom, right = -height % self.multiple, -width % self.multiple
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom), mode='replicate')
+        return self.encode(self.stem(x - self._mean))
+
+    def stem(self, centred: torch.Tensor) -> torch.Tensor:
+        """Run the first two convolutions on pixels whose mean was subtracted."""
+        return self.in_conv2(self.in_conv1(centred))
+
+    def encode(self, x: torch.Tensor) -> Features:
+        """Run the front end on what comes out of :meth:`stem`."""
+        enc1 = self.enc1(x)
+        enc2 = self.enc2(enc1)
+        return Features(enc1, enc2, self.enc3(enc2))
+
+    def back(
+            self, features: Features, size: tuple[int, int],
+            rows: tuple[int, ...] | None = None) -> torch.Tensor:
+        """Run the decoder, the back end; see :meth:`Student.back`."""
+        # The first implementation enlarges before its 1×1 convolution. Both are linear and a
+        # bilinear enlargement's weights sum to one, so the order does not matter to the result;
+        # this way the convolution has a quarter of the pixels and the enlargement fewer channels.
+        logits = self._half_size_logits(self.decode(features), rows)
+        logits = _resize(logits, (2 * logits.shape[2], 2 * logits.shape[3]))
+        return logits[:, :, :size[0], :size[1]]
+
+    def _half_size_logits(
+            self, dec3: torch.Tensor, rows: tuple[int, ...] | None) -> torch.Tensor:
+        # Merging anew for every training step spares a CPU arithmetic; a GPU it costs twice the
+        # time of the step, in small kernels.
+        if dec3.device.type == 'cpu':
+            return apply_tail(self.merged_tail(rows), dec3)
+        enlarged = _resize(dec3, (SCALE * dec3.shape[2], SCALE * dec3.shape[3]))
+        return F.conv2d(self.out_conv2(self.out_conv1(enlarged)), *self._head(rows))
+
+    def decode(self, features: Features) -> torch.Tensor:
+        """Run the blocks of the decoder, the last that are not linear: N×32×H/8×W/8."""
+        enc1, enc2, enc3 = features
+        dec1 = _resize(self.dec1(enc3), enc2.shape[2:])
+        dec2 = _resize(self.dec2(torch.cat([dec1, enc2], dim=1)), enc1.shape[2:])
+        return self.dec3(torch.cat([dec2, enc1], dim=1))
+
+    def _head(self, rows: tuple[int, ...] | None) -> tuple[torch.Tensor, torch.Tensor]:
+        weight, bias = self.out_conv3.weight, self.out_conv3.bias
+        if rows is None or len(rows) == len(bias):
+            return weight, bias
+        return weight[list(rows)], bias[list(rows)]
+
+    def merged_tail(self, rows: tuple[int, ...] | None = None) -> MergedTail:
+        """Return the last three convolutions and the enlargement before them as one."""
+        return merge_tail(self.out_conv1, self.out_conv2, *self._head(rows))
+
+    def plain_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Compute logits layer by layer, in the order of the first implementation's arithmetic.
+
+        :param x: as for :meth:`forward`.
+        :returns: likewise; the two differ by rounding, and where a side is no multiple of 8.
+        """
+        half = (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2
+        features = self.encode(self.stem(x - self._mean))
+        y = self.out_conv2(self.out_conv1(_resize(self.decode(features), half)))
+        return self.out_conv3(_resize(y, tuple(x.shape[2:])))
+
+    def fast_path(self, device: torch.device, dtype: torch.dtype) -> 'FastShadow':
+        """Make what inference runs; see :meth:`Student.fast_path`."""
+        return FastShadow(self, device, dtype)
+
+
+class FastShadow:
+    """
+    The network as inference runs it; see :class:`.base.FastPath`.
+
+    Its features are what ``enc3`` makes, times :data:`SHRINK`: 1×128×⌈H/32⌉×⌈W/32⌉.
+    """
+
+    def __init__(self, student: Shadow, device: torch.device, dtype: torch.dtype):
+        self._dtype = dtype
+        self._network = copy.deepcopy(student).to(device, memory_format=torch.channels_last)
+        for name, block in self._network.named_children():
+            # Rounding hurts most in the first two convolutions, and there is little to gain.
+            if not name.startswith('in_'):
+                block.to(dtype)
+            if isinstance(block, Block):
+                block.preact_path[0].eps *= SHRINK ** 2
+        self._mean = torch.tensor(PIXEL_MEAN, device=device)
+        self._tail: MergedTail | None = None
+
+    def swap(self, tensors: Weights) -> None:
+        """See :class:`.base.FastPath`."""
+        own = self._network.state_dict()
+        for name, tensor in tensors.items():
+            if not Shadow.has_rows(name):  # those are in the tail
+                own[name].copy_(SHRINK * tensor if _ends_block(name) else tensor)
+
+    def offer(self, student: Shadow, rows: tuple[int, ...]) -> None:
+        """See :class:`.base.FastPath`."""
+        merged = [part.to(self._mean.device, self._dtype) for part in student.merged_tail(rows)]
+        if self._tail is not None and self._tail.kernels.shape == merged[0].shape:
+            # In place: a CUDA graph has been recorded with these.
+            for own, part in zip(self._tail, merged):
+                own.copy_(part)
+        else:
+            self._tail = MergedTail(*merged)
+
+    def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :class:`.base.FastPath`."""
+        height, width = pixels.shape[:2]
+        # Whole rows at a time, which takes a fraction of the time of three values at a time.
+        rows = pixels.view(height, -1).float()
+        rows -= self._mean.repeat(width)
+        # A permuted H×W×3 image is a channels_last batch of one.
+        x = rows.view(1, height, width, 3).permute(0, 3, 1, 2)
+        features = self._network.encode(self._network.stem(x).to(self._dtype))
+        return apply_tail(self._tail, self._network.decode(features))[0], features.enc3
+
+
+def _ends_block(name: str) -> bool:
+    """Tell whether a tensor belongs to a layer whose output goes to another block's input."""
+    block, _, layer = name.partition('.')
+    # After dec3 come the last layers, without a batch normalisation.
+    return block == 'in_conv2' or (
+        block != 'dec3' and layer.startswith(('short_path.', 'long_path.3.')))
