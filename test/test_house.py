@@ -12,7 +12,7 @@ PACKAGE = Path(shadowtutor_ros.__file__).parent
 
 #: What stands on one floor knows nothing of what stands beside it.
 FLOORS = (
-    ('labels', 'limits'), ('metrics',), ('world',), ('sources',), ('models',), ('wire',),
+    ('classes', 'limits'), ('metrics',), ('world',), ('sources',), ('models',), ('wire',),
     ('algorithms',), ('evaluation', 'pretraining', 'nodes'), ('reliability',), ('commands',))
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -58,4 +58,4 @@ def test_a_node_imports_nothing_that_it_does_not_use(module):
     assert f'shadowtutor_ros.nodes.{module}' in names
     rooms = {name.split('.')[1] for name in names if name.startswith('shadowtutor_ros.')}
     assert not rooms & {'world', 'sources', 'evaluation', 'pretraining', 'reliability', 'commands'}
-    assert not names & {'matplotlib', 'onnxruntime', 'torchvision', 'tqdm', 'rich'}
+    assert not names & {'matplotlib', 'onnxruntime', 'torchvision', 'rich'}

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from shadowtutor_ros.labels import IGNORE
+from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.metrics import class_iou, confusion_matrix, mean_iou, mean_iou_present
 import torch
 

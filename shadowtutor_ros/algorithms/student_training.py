@@ -44,8 +44,8 @@ class TrainingSettings:
     :ivar replay_megabytes: that they may take, above 0; the oldest are forgotten first, and the
         last is kept in any case.
     :ivar seen_classes: whether the student may choose from those classes alone that the teacher
-        saw in the key frames remembered; others are neither computed nor trained. The paper's
-        chooses from all.
+        saw in the key frames remembered; of others no logits are computed. The paper's chooses
+        from all.
     :ivar always_offered: names of classes that it may choose from in any case, where the robot's
         table has them.
     :ivar plain: whether to compute layer by layer, in the order of the first implementation's
@@ -232,16 +232,16 @@ class StudentTrainer:
             x, torch.from_numpy(teaching.label)[None].to(device), teaching.boxes, classes)
 
     def _logits(self, sample: _Sample) -> torch.Tensor:
-        """Compute the logits of the classes on offer, in their order."""
+        """Compute the logits of the classes that are trained, in their order."""
         # In float32 on GPUs too: the network is so small that casts cost more than they save.
         if self._keeps_features:
-            return self.student.back(sample.x, sample.size, self.classes)
+            return self.student.back(sample.x, sample.size, self._rows)
         x = sample.x.float().contiguous()
         if self.settings.plain:
             logits = self.student.plain_logits(x)
-            whole = len(self.classes) == logits.shape[1]
-            return logits if whole else logits[:, list(self.classes)]
-        return self.student.back(self.student.front(x), sample.size, self.classes)
+            whole = len(self._rows) == logits.shape[1]
+            return logits if whole else logits[:, list(self._rows)]
+        return self.student.back(self.student.front(x), sample.size, self._rows)
 
     def _loss(self, sample: _Sample, logits: torch.Tensor) -> torch.Tensor:
         weights = torch.from_numpy(
@@ -249,14 +249,17 @@ class StudentTrainer:
         label = sample.label.long()
         if logits.shape[1] < len(self.student.classes):
             order = torch.full((IGNORE + 1,), IGNORE, device=label.device)
-            order[list(self.classes)] = torch.arange(len(self.classes), device=label.device)
+            order[list(self._rows)] = torch.arange(len(self._rows), device=label.device)
             label = order[label]
         return weighted_cross_entropy(logits, label, weights[None].to(logits.device))
 
     def _metric(self, sample: _Sample, logits: torch.Tensor) -> float:
-        prediction = logits.detach()[0].argmax(0)
-        if len(logits[0]) < len(self.student.classes):
-            prediction = torch.tensor(self.classes, device=logits.device)[prediction]
+        logits, rows, classes = logits.detach()[0], self._rows, self.classes
+        if len(classes) < len(rows):  # the robot chooses from some alone
+            logits = logits[[rows.index(place) for place in classes]]
+        prediction = logits.argmax(0)
+        if len(classes) < len(self.student.classes):
+            prediction = torch.tensor(classes, device=logits.device)[prediction]
         return mean_iou(prediction, sample.label[0], len(self.student.classes))
 
     @property
@@ -268,6 +271,16 @@ class StudentTrainer:
             return tuple(range(len(table)))
         always = map(table.find, self.settings.always_offered)
         return tuple(sorted(seen.union(place for place in always if place in self._learnt)))
+
+    @property
+    def _rows(self) -> tuple[int, ...]:
+        """
+        Places of the classes that are trained, ascending: on offer, or learnt before.
+
+        Those that were learnt may be on offer again at any time, when the teacher goes, say; left
+        out of the loss they would claim what was never shown to them.
+        """
+        return tuple(sorted(self._learnt.union(self.classes)))
 
     @torch.no_grad()
     def metric(self) -> float:
@@ -379,8 +392,9 @@ class StudentTrainer:
         return result
 
     def _rows_left_out(self) -> dict[str, torch.Tensor]:
-        """Return the rows of the head that no step may move, by tensor: those not on offer."""
-        left = [place for place in range(len(self.student.classes)) if place not in self.classes]
+        """Return the rows of the head that no step may move, by tensor: those not trained."""
+        rows = self._rows
+        left = [place for place in range(len(self.student.classes)) if place not in rows]
         return {name: torch.tensor(left, device=tensor.device)
                 for name, tensor in self.student.state_dict().items()
                 if left and self.student.has_rows(name)}

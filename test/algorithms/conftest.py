@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from shadowtutor_ros.models.student.base import Student
+from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
@@ -10,12 +10,14 @@ import torch
 class ColorTeacher:
     """Labels by color, which a student can learn: blue is person, the rest background."""
 
+    vocabulary = 'person', 'background'
+
     def __init__(self):
         self.frames = []
 
-    def __call__(self, frame):
+    def __call__(self, frame, classes=LVS):
         self.frames.append(frame)
-        label = np.where(frame[:, :, 0] > 127, 0, 8).astype(np.uint8)
+        label = np.where(frame[:, :, 0] > 127, classes.find('person'), classes.background).astype(np.uint8)
         return TeacherPrediction(label, np.array([[20, 10, 60, 50]], np.float32))
 
 

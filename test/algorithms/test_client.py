@@ -40,15 +40,25 @@ class Robot:
     def student(self):
         return self.engine.student
 
+    @property
+    def classes(self):
+        return self.engine.classes
+
+    def change_classes(self, weights, classes):
+        self.engine.change_classes(weights, classes)
+
+    @property
+    def states(self):
+        """Return the checksums of all weights that are kept."""
+        kept = [one.bases for one in self.client._unanswered.values()]
+        return {self.client._weights_checksum, self.client._initial_checksum, *sum(
+            map(list, kept), [])}
+
     def swap(self, tensors):
         self.engine.swap(tensors)
 
     def restrict(self, classes):
         self.engine.restrict(classes)
-
-    @property
-    def last_enc3(self):
-        return self.features
 
     def __call__(self, frame):
         self.events.append('infer')
@@ -327,7 +337,7 @@ def test_late_answers_are_applied_and_the_one_behind_too(robot):
     assert robot.student.weights_checksum() == second.weights_checksum != late.weights_checksum
     assert robot.client.weights_version == 2
     # Now nothing starts from the first weights, other than those of the file, any more.
-    assert len(robot.client._states) == 2
+    assert len(robot.states) == 2
 
 
 def test_what_was_run_when_a_key_frame_was_sent_is_kept_for_its_answer(robot):
@@ -432,11 +442,11 @@ def test_a_teacher_that_goes_leaves_nothing_but_weights(robot):
     robot.run(1)
     robot.update(new_weights(robot.key_frames[0], robot.student, classes=(3, 8)))
     before = robot.student.weights_checksum()
-    assert robot.client.offered == (3, 8) and not robot.engine._allowed[0]
+    assert robot.client.offered == (3, 8) and 0 not in robot.engine._rows
     assert robot.client.teacher == '/teacher'
     robot.client.connected = False
     robot.run(1)
-    assert robot.client.offered == tuple(range(9)) and robot.engine._allowed.all()
+    assert robot.client.offered == tuple(range(9)) and len(robot.engine._rows) == 9
     assert (robot.client.teacher_id, robot.client.teacher) == (0, '')
     assert robot.student.weights_checksum() == before
 
@@ -459,9 +469,9 @@ def test_a_teacher_that_goes_leaves_no_weights_that_nothing_starts_from(robot):
     run = robot.student.weights()
     robot.run(18)
     robot.update(new_weights(robot.key_frames[1], robot.student, base=run))
-    assert len(robot.client._states) == 3, 'no proof'
+    assert len(robot.states) == 3, 'no proof'
     robot.client.forget_teacher()
-    assert len(robot.client._states) == 2
+    assert len(robot.states) == 2
 
 
 def test_a_teacher_that_goes_takes_its_slowness_and_its_failures_with_it(robot):
@@ -490,12 +500,12 @@ def test_classes_are_withheld_while_the_teacher_answers(robot):
     robot.run(1)
     robot.update(metric_alone(robot.key_frames[0], classes=(8,)))
     robot.run(9)
-    assert robot.client.offered == (8,) and robot.engine._allowed.nonzero().tolist() == [[8]]
+    assert robot.client.offered == (8,) and robot.engine._rows == (8,)
     robot.run(8)  # the time-out is over, of the key frame that was sent at frame 8
     assert robot.client.overdue is False and robot.client.offered == (8,)
     robot.run(1)
     assert robot.client.overdue is True
-    assert robot.client.offered == tuple(range(9)) and robot.engine._allowed.all()
+    assert robot.client.offered == tuple(range(9)) and len(robot.engine._rows) == 9
 
 
 @pytest.mark.parametrize('reason', REFUSALS)
@@ -584,7 +594,7 @@ LABEL[:, 48:] = 8
 
 def from_the_file(robot, metric, label=LABEL, **changes):
     """Answer as a restarted teacher does, which knows the weights of the weights file alone."""
-    initial = robot.client._states[robot.client._initial_checksum]
+    initial = robot.client._origin[0]
     return new_weights(
         robot.key_frames[-1], robot.student, base=initial, metric=metric,
         metric_before=math.nan, label=encode_label(label), **changes)

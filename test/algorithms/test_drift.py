@@ -17,7 +17,7 @@ class Engine:
 
     def __call__(self, frame):
         self.inferred.append(frame)
-        self.last_enc3 = self.factor * features(int(frame[0, 0, 0]))
+        self.features = self.factor * features(int(frame[0, 0, 0]))
 
 
 def features(seed):
@@ -28,7 +28,7 @@ def features(seed):
 def measure():
     """Return a function that measures features; with it the drift and the engine."""
     def measure(enc3, is_reference=False):
-        measure.engine.last_enc3 = enc3
+        measure.engine.features = enc3
         return measure.drift.update(measure.engine, FRAME, is_reference)
     measure.engine, measure.drift = Engine(), SceneDrift()
     return measure

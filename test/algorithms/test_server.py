@@ -7,7 +7,7 @@ import pytest
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
 from shadowtutor_ros.algorithms.server import REMEMBERED, Server, ServerSettings, SILENCE
 from shadowtutor_ros.algorithms.student_training import StudentTrainer
-from shadowtutor_ros.labels import IGNORE
+from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
@@ -276,7 +276,7 @@ def test_what_fails_leaves_the_session_as_it_was(
 
 def test_a_label_that_does_not_fit_is_refused(make_server, student, pictures):
     server = make_server()
-    server._teacher = lambda frame: TeacherPrediction(np.zeros((3, 3), np.uint8), np.zeros((0, 4)))
+    server._teacher = lambda frame, classes: TeacherPrediction(np.zeros((3, 3), np.uint8), np.zeros((0, 4)))
     with pytest.raises(KeyFrameError, match='label of shape') as caught:
         server.on_key_frame(key_frame(student, pictures[0]))
     assert caught.value.reason == 'unlabelled'
@@ -315,9 +315,9 @@ def test_an_answer_takes_as_long_as_the_shortest_of_the_last_three(
         make_server, student, pictures, settings, teacher):
     now, needed = [0.0], [1.0, 5.0, 4.0, 6.0, 1.0]
 
-    def slow(frame):
+    def slow(frame, classes):
         now[0] += needed.pop(0)
-        return teacher(frame)
+        return teacher(frame, classes)
     settings.max_updates = 0
     server = make_server()
     server._clock, server._teacher = lambda: now[0], slow
@@ -432,7 +432,7 @@ def test_a_key_frame_of_which_no_pixel_counts_changes_nothing(
     else:
         server = make_server()
         robot.client.forget_teacher()
-    server._teacher = lambda frame: TeacherPrediction(
+    server._teacher = lambda frame, classes: TeacherPrediction(
         np.full(frame.shape[:2], IGNORE, np.uint8), np.zeros((0, 4)))
     update, = robot.play(server, pictures[2:3])
     assert robot.checksum == before
@@ -501,7 +501,7 @@ def test_weights_are_remembered_within_bounds(make_server, student, pictures, se
     # What the robot runs is not forgotten, however many updates are lost.
     assert robot.ask(server, pictures[9]).base_checksum == held
     # The frozen tensors are those of the weights file, not copies.
-    first = next(iter(server.session._sent.values()))
+    first = server.session._sent[0][0]
     assert first['in_conv1.weight'] is server.session.initial['in_conv1.weight']
 
 

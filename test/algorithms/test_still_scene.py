@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.client import Client, ClientSettings
-from shadowtutor_ros.labels import CLASS_NAMES
+from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.sources.videos import open_source
@@ -17,7 +17,7 @@ from shadowtutor_ros.wire.weight_update import Status, WeightUpdate
 from shadowtutor_ros.world.scenes import Scene
 
 SIZE = WIDTH, HEIGHT = 320, 180
-PERSON = CLASS_NAMES.index('person')
+PERSON = LVS.find('person')
 #: Of the frame, in pixels: whoever covers this much has to be seen.
 LEAST = 0.005 * WIDTH * HEIGHT
 

@@ -7,7 +7,7 @@ import pytest
 from shadowtutor_ros.algorithms.student_training import (
     _Selection, loss_weights, REPLAY_CHOICES, StudentTrainer, TrainingSettings,
     weighted_cross_entropy)
-from shadowtutor_ros.labels import IGNORE
+from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
@@ -601,7 +601,7 @@ def test_trains_a_share_of_the_weights(student, pictures, teacher):
 def test_the_first_step_moves_what_has_the_largest_gradients():
     weights = torch.zeros(6)
     weights.grad = torch.tensor([0.1, -5.0, 0.0, 2.0, 1.0, -0.2])
-    _Selection([weights], torch.optim.Adam([weights]), 1 / 3).step()
+    _Selection({'weights': weights}, torch.optim.Adam([weights]), 1 / 3, {}).step()
     assert weights.nonzero().flatten().tolist() == [1, 3]
 
 

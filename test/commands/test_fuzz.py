@@ -46,7 +46,7 @@ def swap_before_the_check(monkeypatch):
     real = client.Client._check
 
     def check(self, update):
-        base = self._states.get(update.base_checksum)
+        base = self._unanswered[update.key_frame_number].bases.get(update.base_checksum)
         try:
             if base is not None:
                 self.engine.swap(client.unpack(update.tensors, base))

@@ -122,7 +122,7 @@ def test_labels_are_held_as_they_were_given():
 def test_where_labels_cannot_be_kept_the_teacher_is_not_asked(video, tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(OSError):
-        label(video, tmp_path / 'file', lambda: lambda frame: refuse())
+        label(video, tmp_path / 'file', lambda: lambda frame, classes: refuse())
 
 
 def test_a_package_that_fails_is_told_by_who_makes_the_teacher(tmp_path, monkeypatch):

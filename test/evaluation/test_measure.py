@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.evaluation import measure
 from shadowtutor_ros.evaluation.measure import measure_profile
 from shadowtutor_ros.evaluation.profile import Link, load_profile, ProfileError
 from shadowtutor_ros.evaluation.simulate import Method
-from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.teachers.base import TeacherPrediction

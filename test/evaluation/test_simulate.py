@@ -7,9 +7,9 @@ import pytest
 
 from shadowtutor_ros.algorithms.client import ClientSettings, PATIENCE
 from shadowtutor_ros.algorithms.server import ServerSettings
+from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
-from shadowtutor_ros.labels import IGNORE
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.student.shadow import Shadow
