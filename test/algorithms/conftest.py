@@ -17,7 +17,8 @@ class ColorTeacher:
 
     def __call__(self, frame, classes=LVS):
         self.frames.append(frame)
-        label = np.where(frame[:, :, 0] > 127, classes.find('person'), classes.background).astype(np.uint8)
+        person, ground = classes.find('person'), classes.background
+        label = np.where(frame[:, :, 0] > 127, person, ground).astype(np.uint8)
         return TeacherPrediction(label, np.array([[20, 10, 60, 50]], np.float32))
 
 

@@ -276,7 +276,8 @@ def test_what_fails_leaves_the_session_as_it_was(
 
 def test_a_label_that_does_not_fit_is_refused(make_server, student, pictures):
     server = make_server()
-    server._teacher = lambda frame, classes: TeacherPrediction(np.zeros((3, 3), np.uint8), np.zeros((0, 4)))
+    server._teacher = lambda frame, classes: TeacherPrediction(
+        np.zeros((3, 3), np.uint8), np.zeros((0, 4)))
     with pytest.raises(KeyFrameError, match='label of shape') as caught:
         server.on_key_frame(key_frame(student, pictures[0]))
     assert caught.value.reason == 'unlabelled'

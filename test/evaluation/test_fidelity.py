@@ -6,6 +6,7 @@ import json
 import pytest
 
 from shadowtutor_ros.algorithms.student_training import StudentTrainer
+from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.settings import make_method, PAPER_SETTINGS
 from shadowtutor_ros.evaluation.simulate import Simulation
@@ -25,7 +26,7 @@ def test_the_first_key_frame_gives_the_first_implementations_figures(
     clip = Clip(str(shared(f'data/videos/{video}.mp4')), 640, jpeg=97)
     frame, seen = (next(iter(source)) for source in (clip.open(), clip.delivered()))
     settings = replace(make_method('partial', 8, PAPER_SETTINGS).server, scope=scope)
-    result = StudentTrainer(Student.load(first_student), settings)(seen, teacher(frame))
+    result = StudentTrainer(Student.load(first_student), settings)(seen, teacher(frame, LVS))
     assert result.steps == wanted['steps']
     assert result.metric_before == pytest.approx(wanted['metric_before'], abs=1e-4)
     # Rounding grows from step to step.
@@ -39,7 +40,7 @@ def test_a_whole_clip_gives_the_first_implementations_figures(shared, first_stud
     simulation = Simulation(
         make_method('partial', 8, PAPER_SETTINGS), Student.load(first_student),
         load_profile('paper'))
-    run = simulation.run(clip.delivered(), map(teacher, clip.open()))
+    run = simulation.run(clip.delivered(), [teacher(frame, LVS) for frame in clip.open()])
     assert [(record.frame, record.steps) for record in run.key_frames] == [
         (record['frame'], record['steps']) for record in wanted['key_frames']]
     # Rounding, which differs from one version of PyTorch to the next, grows over a run.

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
+from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.evaluation.label_cache import fingerprint, label_video, Labels
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
 FRAMES = [np.full((4, 6, 3), value, np.uint8) for value in range(5)]
 
 
-def teacher(frame):
+def teacher(frame, classes=LVS):
     """Say the frame's own value everywhere, with as many boxes."""
     value = int(frame[0, 0, 0])
     return TeacherPrediction(
@@ -23,9 +24,9 @@ def video(tmp_path):
     return str(path)
 
 
-def label(video, folder, make=lambda: teacher, key='4x6', names=('t',), count=0):
+def label(video, folder, make=lambda: teacher, key='4x6', names=('t',), count=0, classes=LVS):
     return label_video(
-        iter(FRAMES[:count or None]), make, video, names, key, folder, count)
+        iter(FRAMES[:count or None]), make, video, names, key, folder, classes, count)
 
 
 def refuse():
@@ -44,10 +45,23 @@ def test_a_teacher_labels_a_video_once(video, tmp_path):
     assert same(label(video, tmp_path / 'cache', refuse), first)
 
 
+def test_each_class_table_has_labels_of_its_own(video, tmp_path):
+    asked = []
+
+    def noting(frame, classes):
+        asked.append(classes.names)
+        return teacher(frame)
+
+    tables = LVS, ClassTable.of(['dog']), ClassTable.of(['dog: cat']), ClassTable.of(['dog'])
+    for table in tables:
+        label(video, tmp_path / 'cache', lambda: noting, count=1, classes=table)
+    assert asked == [table.names for table in tables[:3]]
+
+
 def test_fewer_frames_are_taken_from_the_cache_and_more_are_added(video, tmp_path):
     asked = []
 
-    def counting(frame):
+    def counting(frame, classes):
         asked.append(int(frame[0, 0, 0]))
         return teacher(frame)
 
@@ -91,12 +105,12 @@ def test_a_broken_file_is_made_anew(video, tmp_path, content):
 
 
 def test_an_interrupted_run_keeps_what_it_has(video, tmp_path):
-    def interrupted(frame):
+    def interrupted(frame, classes):
         if frame[0, 0, 0] == 3:
             raise KeyboardInterrupt
         return teacher(frame)
 
-    def asked_for_the_rest(frame):
+    def asked_for_the_rest(frame, classes):
         assert frame[0, 0, 0] >= 3
         return teacher(frame)
 

@@ -50,7 +50,7 @@ def clock(monkeypatch):
 
 
 def test_what_is_measured_is_there(sample, tmp_path, clock):
-    def slow_teacher(frame):
+    def slow_teacher(frame, classes):
         clock.now += 8.0
         return TeacherPrediction(sample.label, sample.boxes)
 
@@ -68,7 +68,7 @@ def test_what_is_measured_is_there(sample, tmp_path, clock):
 
 
 def test_a_frame_that_asks_for_no_training_is_refused(sample):
-    def blind_teacher(frame):
+    def blind_teacher(frame, classes):
         return TeacherPrediction(
             np.full(frame.shape[:2], IGNORE, np.uint8), np.zeros((0, 4), np.float32))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shadowtutor_ros.algorithms.analytic_model import Bounds
+from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.evaluation.evaluator import Labelling, Trial
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.results import (
@@ -17,7 +18,7 @@ from shadowtutor_ros.sources.videos import Clip
 
 def trial(name='partial', delay=None, video='film.mp4'):
     return Trial(
-        Labelling(video, Clip(video, 640, 40, 7.0), 'scene', 'DEFAULT', 'cpu', Path('cache')),
+        Labelling(video, Clip(video, 640, 40, 7.0), 'scene', 'DEFAULT', 'cpu', Path('cache'), LVS),
         'student.pth', Method(name, delay), load_profile('paper'))
 
 

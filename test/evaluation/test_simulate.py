@@ -10,7 +10,6 @@ from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
-from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
@@ -178,7 +177,7 @@ def test_lost_messages_are_survived(clip, student):
 def test_the_teacher_sees_what_the_codec_delivers(clip, student):
     seen = []
 
-    def teacher(frame):
+    def teacher(frame, classes):
         seen.append(frame)
         return TeacherPrediction(np.full(frame.shape[:2], 8, np.uint8), np.zeros((0, 4)))
 

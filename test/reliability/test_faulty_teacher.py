@@ -8,6 +8,7 @@ import torch
 
 from shadowtutor_ros.algorithms import student_training
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
+from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.models.teachers.scene import SceneTeacher
@@ -38,20 +39,20 @@ def frame():
 
 def test_its_labels_are_those_of_the_scene_whenever_it_has_no_fault(teacher, fault, frame):
     truth = SceneTeacher()(frame)
-    assert np.array_equal(teacher(frame).label, truth.label)
+    assert np.array_equal(teacher(frame, LVS).label, truth.label)
     fault.write_text('raise')
     with pytest.raises(RuntimeError, match='told to'):
-        teacher(frame)
+        teacher(frame, LVS)
     fault.write_text('sleep 0.3')
     begin = time.monotonic()
-    assert np.array_equal(teacher(frame).label, truth.label)
+    assert np.array_equal(teacher(frame, LVS).label, truth.label)
     assert time.monotonic() - begin >= 0.3
 
 
 def test_training_fails_as_it_is_told_to(teacher, fault, frame):
     student = Student.load('')
     trainer = StudentTrainer(student, TrainingSettings(threshold=0.99, max_updates=2))
-    teaching = teacher(frame)
+    teaching = teacher(frame, LVS)
     before = student.weights_checksum()
     fault.write_text('nan')
     result = trainer(frame, teaching)

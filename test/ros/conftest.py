@@ -13,7 +13,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 import torch
 
-from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.nodes.running import Finished, qos
 

@@ -10,6 +10,7 @@ from sensor_msgs.msg import Image
 
 from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.algorithms.server import ServerSettings
+from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.evaluation.profile import load_profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
 from shadowtutor_ros.models.student.base import Student
@@ -110,7 +111,7 @@ def simulated(image_format, client, server):
     profile = replace(load_profile('paper'), t_ti=1000.0, t_si=1 / source.rate)
     masks = {}
     run = Simulation(method, Student.load(''), profile, teacher).run(
-        frames, map(teacher, frames), masks.__setitem__)
+        frames, [teacher(frame, LVS) for frame in frames], masks.__setitem__)
     return masks, run
 
 

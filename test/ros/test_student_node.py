@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from shadowtutor_ros.algorithms.analytic_model import Costs, throughput_bounds, traffic_bounds
-from shadowtutor_ros.labels import colorize, overlay
+from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.models.student.base import Student, WeightsError
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.student.shadow import Shadow
@@ -325,7 +325,8 @@ def test_color_mask_and_overlay(ros, weights, frame):
     wait_for(lambda: play(images, masks, [frame], next(second)) or (colors and overlays))
     mask = np.frombuffer(masks[-1].data, np.uint8).reshape(64, 96)
     for message, expected in (
-            (colors[-1], colorize(mask)), (overlays[-1], overlay(frame[:, :, ::-1], mask, 0.25))):
+            (colors[-1], LVS.colorize(mask)),
+            (overlays[-1], LVS.overlay(frame[:, :, ::-1], mask, 0.25))):
         assert message.encoding == 'rgb8'
         assert np.array_equal(
             np.frombuffer(message.data, np.uint8).reshape(64, 96, 3), expected)
