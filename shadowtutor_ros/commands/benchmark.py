@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 import torch
 
+from shadowtutor_ros.classes import load_classes
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands import benchmark_speed as speed
 from shadowtutor_ros.commands.demo import parse_size
@@ -36,7 +37,7 @@ from shadowtutor_ros.nodes.processes import keep_local, Nodes
 from shadowtutor_ros.sources.videos import open_source
 
 #: What can be measured.
-PARTS = ('inference', 'training', 'key_frames', 'updates', 'node')
+PARTS = ('inference', 'training', 'classes', 'key_frames', 'updates', 'node')
 
 #: Frames that are used, and how far apart they are.
 _FRAMES, _APART = 8, 10
@@ -65,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--teacher', default='', help='as the parameter of the teacher node; empty: scene for the '
         'scene, else the student learns its own mask of another frame')
+    parser.add_argument(
+        '--classes', default='coco', help="large class table that is compared with the student's "
+        'own: a YAML file, or names')
     parser.add_argument(
         '--parts', default=','.join(PARTS), help='what to measure, separated by commas')
     parser.add_argument('--rounds', type=int, default=15, help='that medians are taken of')
@@ -120,6 +124,11 @@ def run(arguments: argparse.Namespace) -> int:
             if 'updates' in parts:
                 results['updates'] = speed.measure_updates(
                     student.state_dict(), trained, tick=ticker('weight updates', None))
+        if 'classes' in parts:
+            classes = load_classes(arguments.classes)
+            results['classes'] = speed.measure_classes(
+                student, frames[0], _teach(arguments, student, frames), classes, arguments.rounds,
+                device, ticker('classes', speed.WARM_UP + arguments.rounds))
         if 'key_frames' in parts:
             results['key_frames'] = speed.measure_key_frames(
                 frames, ticker('key frames', None))
@@ -250,6 +259,12 @@ def _tables(results: dict) -> list[Table]:
             'training step', f"{training['plain_ms']:.0f} ms", f"{training['ms']:.0f} ms",
             f"{training['speedup']:.1f}×",
             f"losses differ by {training['largest_loss_difference']:.1e} at most")
+    if classes := results.get('classes'):
+        for what, title in (('frame', 'inference'), ('step', 'training step')):
+            tables[0].add_row(
+                f"{title}, {classes['classes']} classes", f"{classes[f'{what}_own_ms']:.1f} ms",
+                f"{classes[f'{what}_ms']:.1f} ms", f"{classes[f'{what}_growth']:.2f}×",
+                'the time of the few; as many on offer')
     if node := results.get('node'):
         tables[0].add_row(
             'image to mask, other process', f"{node['bare_ms']:.1f} ms",

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
+from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine, PRECISIONS
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
@@ -129,6 +130,54 @@ def measure_training(
         'steps': len(losses['own']),
         'largest_loss_difference': float(np.abs(np.subtract(*losses.values())).max()),
     }, trained.tensors(settings.scope)
+
+
+def measure_classes(
+        student: Student, frame: np.ndarray, teaching: TeacherPrediction, classes: ClassTable,
+        rounds: int, device: str = 'cpu', tick: Tick = lambda: None) -> dict[str, float]:
+    """
+    Compare frames and training steps of a large class table with those of the student's own.
+
+    In both the classes of the label alone are on offer.
+
+    :param frame: H×W×3 uint8, BGR.
+    :param teaching: its label, of the student's classes.
+    :param classes: the large table, which has these by name.
+    :param rounds: in each all is timed once.
+    :param tick: called after every round.
+    :returns: for frames and steps: ``own_ms``, ``ms`` and their ratio, ``growth``.
+    """
+    own = student.classes
+    weights = student.with_classes(student.weights(), own, classes, (student.weights(), own))
+    large = student.copy_with(weights, classes).to(device)
+    places = {name: place for place, name in enumerate(classes.names)}
+    label = np.array([places.get(name, classes.background) for name in own.names], np.uint8)
+    known = [places[name] for name in own.names if name in places]
+    settings = TrainingSettings(threshold=1.0, max_updates=4, replay=0)
+    ways = {
+        'own': (student, teaching, None),
+        '': (large, replace(teaching, label=label[teaching.label]), known)}
+    engines = {}
+    for name, (one, told, _) in ways.items():
+        engines[name] = InferenceEngine(one, device=device)
+        engines[name].restrict(tuple(np.unique(told.label).tolist()))
+    times: dict[str, list[float]] = {
+        f'{what}{name}': [] for what in ('frame ', 'step ') for name in ways}
+    for _ in range(WARM_UP + rounds):
+        for name, (one, told, learnt) in ways.items():
+            begin = time.perf_counter()
+            engines[name](frame)
+            times[f'frame {name}'].append(time.perf_counter() - begin)
+            trainer = StudentTrainer(copy.deepcopy(one).to(device), settings, learnt)
+            ticks: list[float] = []
+            trainer(frame, told, lambda: ticks.append(time.perf_counter()))
+            times[f'step {name}'].append(statistics.median(np.diff(ticks)))
+        tick()
+    medians = {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
+    return {'classes': len(classes), **{
+        f'{what}_{key}': value for what in ('frame', 'step') for key, value in (
+            ('own_ms', 1e3 * medians[f'{what} own']), ('ms', 1e3 * medians[f'{what} ']),
+            ('growth', medians[f'{what} '] / medians[f'{what} own']))}}
 
 
 def measure_key_frames(

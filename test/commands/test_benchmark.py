@@ -26,6 +26,7 @@ def test_measures_everything_over_dds(tmp_path):
     assert figures['conditions']['size'] == '160x96' and figures['machine']['cores'] >= 1
     assert figures['inference']['exact']['equal_pixels'] > 0.999
     assert figures['training']['largest_loss_difference'] < 1e-3
+    assert figures['classes']['classes'] == 81 and figures['classes']['step_growth'] > 0
     assert figures['key_frames']['raw']['bytes'] == 160 * 96 * 3
     assert figures['updates']['fp32']['bytes'] > figures['updates']['fp16']['bytes']
     node = figures['node']

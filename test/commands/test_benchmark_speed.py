@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.student_training import TrainingSettings
+from shadowtutor_ros.classes import load_classes
 from shadowtutor_ros.commands import benchmark_speed as speed
-from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.wire.weight_update import ENCODINGS
@@ -51,11 +51,36 @@ def test_training_takes_the_same_steps_both_ways(student, frames, scope):
 def test_a_slip_in_training_shows_in_the_losses(student, frames, monkeypatch):
     label = np.zeros(frames[0].shape[:2], np.uint8)
     teaching = TeacherPrediction(label, np.array([[0, 0, 40, 40]], np.float32))
-    right = Student.back
-    monkeypatch.setattr(Student, 'back', lambda *args: 1.5 * right(*args))
+    right = Shadow.back
+    monkeypatch.setattr(Shadow, 'back', lambda *args: 1.5 * right(*args))
     figures, _ = speed.measure_training(
         student, frames[0], teaching, TrainingSettings(threshold=1.0, max_updates=2), 1)
     assert figures['largest_loss_difference'] > 0.01
+
+
+def test_a_large_table_is_compared_with_the_same_classes_on_offer(
+        student, frames, monkeypatch):
+    label = np.full(frames[0].shape[:2], 8, np.uint8)
+    label[20:50, 30:60] = 4
+    offered, trained = [], []
+    restrict, train = speed.InferenceEngine.restrict, speed.StudentTrainer.__call__
+    monkeypatch.setattr(speed.InferenceEngine, 'restrict', lambda self, classes: (
+        offered.append([self.classes.names[place] for place in classes]),
+        restrict(self, classes)))
+
+    def note(self, frame, teaching, on_step):
+        result = train(self, frame, teaching, on_step)
+        trained.append({self.student.classes.names[place] for place in self._rows})
+        return result
+    monkeypatch.setattr(speed.StudentTrainer, '__call__', note)
+    figures = speed.measure_classes(
+        student, frames[0], TeacherPrediction(label, np.zeros((0, 4), np.float32)),
+        load_classes('coco'), 1)
+    assert offered == [['dog', 'background'], ['background', 'dog']]
+    assert trained[0] - trained[1] == {'auto'} and not trained[1] - trained[0]
+    for what in ('frame', 'step'):
+        assert figures[f'{what}_growth'] == pytest.approx(
+            figures[f'{what}_ms'] / figures[f'{what}_own_ms'])
 
 
 def test_key_frames_in_every_format(frames):
