@@ -8,12 +8,9 @@ import numpy as np
 from shadowtutor_ros.classes import ClassTable, COCO_NAMES
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.models.teachers.checks import check_frame, TeacherError
-from shadowtutor_ros.models.teachers.label_maps import paint_instances
+from shadowtutor_ros.models.teachers.label_maps import paint_instances, suppress
 from shadowtutor_ros.models.teachers.onnx_network import OnnxNetwork
 from shadowtutor_ros.models.teachers.yolo_layouts import Layout, layout_of
-
-#: Of two boxes of one category that overlap by more than this IoU, the surer one stays.
-NMS_IOU = 0.6
 
 _PADDING = 114  # the grey that these networks were trained with
 _STRIDE = 32    # height and width of their input are multiples of it
@@ -119,29 +116,3 @@ class YoloOnnxTeacher:
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """Compute 1 / (1 + exp(-x)) without an overflow."""
     return (np.tanh(x / 2) + 1) / 2
-
-
-def suppress(
-        boxes: np.ndarray, scores: np.ndarray, categories: np.ndarray,
-        iou: float = NMS_IOU) -> np.ndarray:
-    """
-    Suppress boxes that overlap a surer one of the same category.
-
-    :param boxes: N×4, ``x1, y1, x2, y2``.
-    :param scores: N.
-    :param categories: N integers.
-    :param iou: overlaps above it are suppressed, 0 to 1.
-    :returns: indices of the boxes that stay, the surest first.
-    """
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    waiting = np.argsort(-scores, kind='stable')
-    keep = []
-    while waiting.size:
-        best, waiting = waiting[0], waiting[1:]
-        keep.append(best)
-        sides = (np.minimum(boxes[best, 2:], boxes[waiting, 2:])
-                 - np.maximum(boxes[best, :2], boxes[waiting, :2])).clip(min=0)
-        common = sides.prod(axis=1)
-        overlaps = common > iou * (areas[best] + areas[waiting] - common)
-        waiting = waiting[~(overlaps & (categories[waiting] == categories[best]))]
-    return np.array(keep, int)

@@ -14,7 +14,7 @@ from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.network import Student
 from shadowtutor_ros.models.teachers import load_teacher, TeacherError
 from shadowtutor_ros.models.teachers.onnx_network import OnnxNetwork
-from shadowtutor_ros.models.teachers.yolo_onnx import sigmoid, suppress, YoloOnnxTeacher
+from shadowtutor_ros.models.teachers.yolo_onnx import sigmoid, YoloOnnxTeacher
 
 PERSON, DOG, AUTO, BACKGROUND = (
     LVS.names.index(name) for name in ('person', 'dog', 'auto', 'background'))
@@ -87,14 +87,6 @@ def test_nothing_found(predict):
 def test_box_outside_the_frame_is_dropped(predict):
     # In the padding below the frame.
     assert predict(('dog', 0.9, (0, 50, 60, 60), WHOLE)).boxes.shape == (0, 4)
-
-
-def test_suppression_within_a_category():
-    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 7], [0, 0, 10, 5], [0, 0, 10, 9]], float)
-    scores = np.array([0.5, 0.9, 0.8, 0.7])
-    np.testing.assert_array_equal(suppress(boxes, scores, np.zeros(4, int)), [1])
-    np.testing.assert_array_equal(suppress(boxes, scores, np.array([0, 0, 1, 1])), [1, 2, 3])
-    assert suppress(boxes[:0], scores[:0], np.zeros(0, int)).shape == (0,)
 
 
 def test_sigmoid():
