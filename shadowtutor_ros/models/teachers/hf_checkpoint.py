@@ -124,6 +124,8 @@ def _explained(error: BaseException, path: str) -> tuple[str, str]:
                 'choose one that has; pickled weights are not opened')
     if 'trust_remote_code' in text:
         return ('it wants code of its own to be run', 'choose one that transformers itself knows')
+    if 'not recognize this architecture' in text:
+        return one_line(error), 'pip install -U transformers'
     if isinstance(error, ImportError):
         lines = [' '.join(line.split()) for line in text.splitlines() if line.strip()]
         return ' '.join(lines)[:160], 'install what it needs'

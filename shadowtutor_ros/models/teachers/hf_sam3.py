@@ -5,7 +5,6 @@ import torch
 
 from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
-from shadowtutor_ros.models.teachers.checks import TeacherError
 from shadowtutor_ros.models.teachers.hf_checkpoint import Checkpoint, pil_image
 from shadowtutor_ros.models.teachers.label_maps import label_instances
 
@@ -27,10 +26,6 @@ class Sam3Teacher:
             self, checkpoint: Checkpoint, device: str = 'cpu',
             score_threshold: float | None = None, mask_threshold: float = 0.5):
         transformers = checkpoint.transformers
-        if not hasattr(transformers, 'Sam3Model'):
-            raise TeacherError(
-                f"the teacher 'hf:{checkpoint.source}' is a SAM 3, which transformers "
-                f"{transformers.__version__} does not have: pip install 'transformers>=5,<6'")
         self._model = checkpoint.model(transformers.Sam3Model, device)
         self._processor = checkpoint.processor(transformers.Sam3Processor)
         self._thresholds = {

@@ -1,6 +1,7 @@
 """Teachers from transformers with categories of their own."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.models.teachers.checks import no_scores
 from shadowtutor_ros.models.teachers.hf_checkpoint import Checkpoint, pil_image
-from shadowtutor_ros.models.teachers.label_maps import region_boxes
+from shadowtutor_ros.models.teachers.label_maps import (
+    label_instances, mask_boxes, region_boxes)
 
 # Cells of 4×4 pixels of the 512 that most of these networks see along a frame's short side.
 _CELLS = 512 / 4
@@ -57,8 +59,8 @@ class HfSegmentsTeacher:
     """
     Instance, panoptic and universal segmentation by transformers: Mask2Former, DETR and others.
 
-    Each segment, be it an object or a stretch of sky, has a mask and a score; what none covers is
-    background.
+    Each segment, be it an object or a stretch of sky, has a mask and a score; each pixel gets the
+    class of the surest one that covers it, or is background.
 
     :param checkpoint: of such a model; its vocabulary is its ``id2label``.
     :param device: where it runs, in PyTorch's notation.
@@ -81,12 +83,8 @@ class HfSegmentsTeacher:
         self._processor = checkpoint.processor(
             transformers.AutoProcessor if self._told else transformers.AutoImageProcessor)
         images = getattr(self._processor, 'image_processor', self._processor)
-        self._segments = getattr(
-            images, 'post_process_panoptic_segmentation',
-            getattr(images, 'post_process_instance_segmentation', None))
-        self._options = {'threshold': 0.5 if score_threshold is None else score_threshold}
-        if 'label_ids_to_fuse' in inspect.signature(self._segments).parameters:
-            self._options['label_ids_to_fuse'] = set()  # None is the same, with a warning a frame
+        self._segments, self._options = _post_processing(images)
+        self._options['threshold'] = 0.5 if score_threshold is None else score_threshold
         self._device = device
         self.vocabulary = _vocabulary(checkpoint)
 
@@ -103,22 +101,29 @@ class HfSegmentsTeacher:
             images=pil_image(frame), return_tensors='pt', **self._told).to(self._device)
         found, = self._segments(
             self._model(**inputs), target_sizes=[frame.shape[:2]], **self._options)
-        segments = found['segmentation'].cpu().numpy()
-        rows = classes.rows(self.vocabulary)
-        label = np.full(frame.shape[:2], classes.background, np.uint8)
-        boxes, scores = [], []
-        for segment in found['segments_info']:
-            place = rows[segment['label_id']]
-            mask = segments == segment['id']
-            if place == classes.background or not mask.any():
-                continue
-            label[mask] = place
-            (top, bottom), (left, right) = (
-                np.flatnonzero(mask.any(axis=axis))[[0, -1]] for axis in (1, 0))
-            boxes.append((left, top, right + 1, bottom + 1))
-            scores.append(segment['score'])
-        return TeacherPrediction(
-            label, np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32))
+        segments = found['segments_info']
+        masks = found['segmentation'].cpu().numpy()
+        if masks.ndim == 2:  # one map of the segments' numbers
+            masks = masks == np.array([one['id'] for one in segments]).reshape(-1, 1, 1)
+        masks = masks.reshape(-1, *frame.shape[:2]).astype(bool)
+        seen = masks.any(axis=(1, 2))
+        scores = np.array([one['score'] for one in segments], np.float32)
+        places = classes.rows(self.vocabulary)[[one['label_id'] for one in segments]]
+        return label_instances(
+            masks[seen], mask_boxes(masks[seen]), scores[seen], places[seen], classes.background)
+
+
+def _post_processing(images: Any) -> tuple[Any, dict[str, Any]]:
+    """Return what makes segments of a model's output, and its options."""
+    instances = getattr(images, 'post_process_instance_segmentation', None)
+    if instances and 'return_binary_maps' in inspect.signature(instances).parameters:
+        # Masks as they are. Those of the panoptic function, where there is this one, grow until
+        # they fill the image, which is wrong for models of things alone.
+        return instances, {'return_binary_maps': True}
+    panoptic = images.post_process_panoptic_segmentation
+    if 'label_ids_to_fuse' in inspect.signature(panoptic).parameters:
+        return panoptic, {'label_ids_to_fuse': set()}  # None is the same, with a warning a frame
+    return panoptic, {}
 
 
 def _vocabulary(checkpoint: Checkpoint) -> tuple[str, ...]:

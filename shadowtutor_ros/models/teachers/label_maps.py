@@ -52,6 +52,20 @@ def label_instances(
         boxes[order].astype(np.float32), scores[order].astype(np.float32))
 
 
+def mask_boxes(masks: np.ndarray) -> np.ndarray:
+    """
+    Find the box around each of several masks.
+
+    :param masks: N×H×W bool, none empty.
+    :returns: N×4 float32, ``x1, y1, x2, y2`` in pixels, the edges around them.
+    """
+    # OpenCV gives x, y, width, height.
+    boxes = [cv2.boundingRect(mask.view(np.uint8)) for mask in masks]
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
 def region_boxes(label: np.ndarray, background: int, min_area: float = 0) -> np.ndarray:
     """
     Find the boxes of the connected regions of each object class.

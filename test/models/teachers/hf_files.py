@@ -76,7 +76,7 @@ def mask2former(transformers, folder):
     config = transformers.Mask2FormerConfig(
         backbone_config=_swin(transformers, 1, 2, 3, 4), feature_size=32, mask_feature_size=32,
         hidden_dim=32, encoder_feedforward_dim=16, encoder_layers=1, decoder_layers=2,
-        num_attention_heads=2, dim_feedforward=16, num_queries=5, id2label=NAMES)
+        num_attention_heads=2, dim_feedforward=16, num_queries=1, id2label=NAMES)
     return _save(folder, lambda: transformers.Mask2FormerForUniversalSegmentation(config),
                  transformers.Mask2FormerImageProcessor(size={'height': 64, 'width': 64}))
 
@@ -84,7 +84,7 @@ def mask2former(transformers, folder):
 def maskformer(transformers, folder):
     decoder = transformers.DetrConfig(
         d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_queries=5,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_queries=1,
         use_timm_backbone=False, backbone_config=None)
     config = transformers.MaskFormerConfig(
         backbone_config=_swin(transformers, 1, 2, 3, 4), fpn_feature_size=32,
@@ -95,7 +95,7 @@ def maskformer(transformers, folder):
 
 def oneformer(transformers, folder):
     config = transformers.OneFormerConfig(
-        backbone_config=_swin(transformers, 1, 2, 3, 4), num_queries=5, conv_dim=32, mask_dim=32,
+        backbone_config=_swin(transformers, 1, 2, 3, 4), num_queries=1, conv_dim=32, mask_dim=32,
         hidden_dim=32, encoder_feedforward_dim=16, encoder_layers=1, decoder_layers=2,
         dim_feedforward=16, num_attention_heads=2, text_encoder_width=16,
         text_encoder_num_layers=1, text_encoder_vocab_size=len(CLIP), task_seq_len=77,
@@ -120,7 +120,7 @@ def detr(transformers, folder, segments=True):
         use_timm_backbone=False, use_pretrained_backbone=False, backbone=None,
         backbone_config=backbone, d_model=32, encoder_layers=1, decoder_layers=1,
         encoder_attention_heads=8, decoder_attention_heads=8, encoder_ffn_dim=16,
-        decoder_ffn_dim=16, num_queries=5, id2label=NAMES)
+        decoder_ffn_dim=16, num_queries=1, id2label=NAMES)
     kind = transformers.DetrForSegmentation if segments else transformers.DetrForObjectDetection
     return _save(folder, lambda: kind(config), transformers.DetrImageProcessor(
         size={'shortest_edge': 64, 'longest_edge': 96}))
