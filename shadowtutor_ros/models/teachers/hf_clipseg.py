@@ -54,11 +54,9 @@ class ClipSegTeacher:
             inputs = self._processor(
                 text=list(phrases), images=[image] * len(phrases), padding=True, truncation=True,
                 return_tensors='pt').to(self._device)
-            logits = self._model(**inputs).logits
-            logits = logits.reshape(1, len(phrases), *logits.shape[-2:])  # of one: h×w
             probable, which = F.interpolate(
-                logits.sigmoid(), size=frame.shape[:2], mode='bilinear',
-                align_corners=False)[0].max(dim=0)
+                self._model(**inputs).logits.sigmoid()[None], size=frame.shape[:2],
+                mode='bilinear', align_corners=False)[0].max(dim=0)
             probable = probable.cpu().numpy()
             higher = probable > highest
             label[higher] = np.array(places, np.uint8)[which.cpu().numpy()[higher]]

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from shadowtutor_ros.classes import ClassTable
-from shadowtutor_ros.models.teachers import load_teacher, TeacherError
+from shadowtutor_ros.models.teachers import hf_clipseg, load_teacher, TeacherError
+from shadowtutor_ros.models.teachers.hf_checkpoint import Checkpoint
+from shadowtutor_ros.models.teachers.hf_detected import DetectedTeacher
 
 FRAME = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 IMAGE = Image.fromarray(FRAME[:, :, ::-1])
@@ -154,8 +156,6 @@ def test_masks_of_sam(transformers, checkpoint, segmenter):
 
 
 def test_mask_threshold(transformers, checkpoint):
-    from shadowtutor_ros.models.teachers.hf_checkpoint import Checkpoint
-    from shadowtutor_ros.models.teachers.hf_detected import DetectedTeacher
     models = [Checkpoint(checkpoint(name)) for name in ('owlv2', 'sam')]
     boxes = np.array([[5, 6, 40, 30]], np.float32)
     with torch.no_grad():
@@ -171,7 +171,6 @@ def test_thresholds_of_their_own(checkpoint):
 
 
 def test_clipseg(transformers, checkpoint, device, monkeypatch):
-    from shadowtutor_ros.models.teachers import hf_clipseg
     folder = checkpoint('clipseg')
     processor = transformers.AutoProcessor.from_pretrained(folder)
     model = transformers.CLIPSegForImageSegmentation.from_pretrained(folder).eval()
@@ -184,7 +183,7 @@ def test_clipseg(transformers, checkpoint, device, monkeypatch):
     expected = np.where(
         probable.max(0) > threshold, np.array([1, 2, 2])[probable.argmax(0)], 0)
     assert len(np.unique(expected)) == 3
-    for batch in (8, 2, 1):  # of one phrase the logits have another shape
+    for batch in (8, 2, 1):
         monkeypatch.setattr(hf_clipseg, '_BATCH', batch)
         teacher = load_teacher(f'hf:{folder}', 'DEFAULT', device, threshold)
         assert teacher.vocabulary is None
