@@ -3,7 +3,7 @@
 import importlib
 
 from shadowtutor_ros.models.teachers.base import Teacher
-from shadowtutor_ros.models.teachers.checks import TeacherError
+from shadowtutor_ros.models.teachers.checks import no_scores, TeacherError
 
 __all__ = ['load_teacher', 'Teacher', 'TeacherError', 'TEACHERS']
 
@@ -21,48 +21,63 @@ TEACHERS = {
 }
 
 
+_WITHOUT_WEIGHTS = ('scene', 'onnx_teacher', 'hf')
+_WITHOUT_SCORES = ('scene', 'semantic')
+
+# What else names a teacher, for errors.
+_OTHERS = (
+    "the path of an .onnx file; 'hf:' with a model of Hugging Face transformers, its id or a "
+    "folder, or 'hf:detector+segmenter'; or a class of your own as package.module:Class")
+
+
 def load_teacher(
         name: str, weights: str = 'DEFAULT', device: str = 'cpu',
         score_threshold: float | None = None) -> Teacher:
     """
-    Load a teacher.
+    Load a teacher; docs/teachers.md describes them.
 
     :param name: one of ``TEACHERS``; the path of an ``.onnx`` file of a YOLO-style instance
-        segmentation network; or a class of your own as ``package.module:Class``, which is given
-        ``weights``, ``device`` and ``score_threshold`` as far as its signature takes them.
+        segmentation network or of semantic segmentation; ``hf:`` with the id or the folder of a
+        model of Hugging Face transformers that segments, by its own categories or by prompts, or
+        with those of a zero-shot detector and a SAM as ``hf:detector+segmenter``; or a class of
+        your own as ``package.module:Class``, which is given ``weights``, ``device`` and
+        ``score_threshold`` as far as its signature takes them.
     :param weights: for torchvision's networks: 'DEFAULT' for torchvision's own download, or the
         path of a ``.safetensors`` file or a ``.pth`` state dict.
     :param device: where a network runs: 'cpu', 'cuda', 'cuda:1'.
     :param score_threshold: instances with a higher score count, 0 to 1; None: the teacher's own,
-        0.5 for Mask R-CNN as in the paper, 0.3 for ONNX files.
+        0.5 for Mask R-CNN as in the paper, 0.3 for ONNX files, those of :mod:`.hf` for the rest.
     :raises TeacherError: if the teacher is unknown, or cannot be loaded with what was given. One
         line says what was got, what was wanted and what to do.
     """
     weights = weights or 'DEFAULT'
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise TeacherError(f'score_threshold is {score_threshold}, wanted 0 to 1')
-    kind, class_name = TEACHERS.get(name, (None, None))
-    if kind is None and name.lower().endswith('.onnx'):
-        kind, class_name = 'yolo_onnx', 'YoloOnnxTeacher'
-    elif kind is None and all(name.partition(':')):
-        kind, class_name = 'custom', 'CustomTeacher'
-    if kind is None:
-        raise TeacherError(
-            f"unknown teacher '{name}': wanted one of {', '.join(TEACHERS)}; the path of an .onnx "
-            'file; or a class of your own as package.module:Class')
-
-    if kind in ('scene', 'yolo_onnx') and weights != 'DEFAULT':
+    kind, maker = _kind_of(name)
+    if kind in _WITHOUT_WEIGHTS and weights != 'DEFAULT':
         raise TeacherError(
             f"the teacher '{name}' takes no weights, but got '{weights}': leave teacher_weights "
             "at 'DEFAULT'")
-    if kind in ('scene', 'semantic') and score_threshold is not None:
-        raise TeacherError(
-            f"the teacher '{name}' has no scores, but got the score_threshold {score_threshold}: "
-            'leave it out')
-    threshold = {} if score_threshold is None else {'score_threshold': score_threshold}
-    make = getattr(importlib.import_module(f'{__name__}.{kind}'), class_name)
+    if kind in _WITHOUT_SCORES and score_threshold is not None:
+        raise no_scores(name, score_threshold)
+    make = getattr(importlib.import_module(f'{__name__}.{kind}'), maker)
     if kind == 'scene':
         return make()
-    if kind == 'yolo_onnx':
+    threshold = {} if score_threshold is None else {'score_threshold': score_threshold}
+    if kind in _WITHOUT_WEIGHTS:
         return make(name, device, **threshold)
     return make(name, weights=weights, device=device, **threshold)
+
+
+def _kind_of(name: str) -> tuple[str, str]:
+    """Return the module that makes a teacher, and what in it."""
+    if name in TEACHERS:
+        return TEACHERS[name]
+    if name.startswith('hf:') and name != 'hf:':
+        return 'hf', 'load_hf_teacher'
+    if name.lower().endswith('.onnx'):
+        return 'onnx_teacher', 'load_onnx_teacher'
+    if all(name.partition(':')):
+        return 'custom', 'CustomTeacher'
+    raise TeacherError(
+        f"unknown teacher '{name}': wanted one of {', '.join(TEACHERS)}; {_OTHERS}")

@@ -15,6 +15,13 @@ def one_line(error: BaseException) -> str:
     return str(error).strip().partition('\n')[0] or type(error).__name__
 
 
+def no_scores(name: str, score_threshold: float) -> TeacherError:
+    """Return what is raised where a threshold is given to a teacher without scores."""
+    return TeacherError(
+        f"the teacher '{name}' has no scores, but got the score_threshold {score_threshold}: "
+        'leave it out')
+
+
 def check_frame(frame: np.ndarray) -> None:
     """
     Check that a frame is an image.

@@ -5,7 +5,7 @@ import torch
 
 from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
-from shadowtutor_ros.models.teachers.label_maps import paint_instances
+from shadowtutor_ros.models.teachers.label_maps import label_instances
 from shadowtutor_ros.models.teachers.networks import load_network, to_tensor
 
 
@@ -40,12 +40,7 @@ class MaskRCNNTeacher:
         """
         # Detection networks take RGB from 0 to 1 and normalise by themselves.
         found = self._network([to_tensor(frame, self._device).float() / 255])[0]
-        places = classes.rows(self.vocabulary)[found['labels'].cpu().numpy()]
-        ours = np.flatnonzero(places != classes.background)
-        masks = (found['masks'][:, 0] > 0.5).cpu().numpy()
-        scores = found['scores'].cpu().numpy().astype(np.float32)
-        order = ours[np.argsort(-scores[ours], kind='stable')]
-        boxes = found['boxes'].cpu().numpy().astype(np.float32)
-        return TeacherPrediction(
-            paint_instances(frame.shape[:2], masks[order], places[order], classes.background),
-            boxes[order], scores[order])
+        return label_instances(
+            (found['masks'][:, 0] > 0.5).cpu().numpy(), found['boxes'].cpu().numpy(),
+            found['scores'].cpu().numpy(),
+            classes.rows(self.vocabulary)[found['labels'].cpu().numpy()], classes.background)

@@ -50,8 +50,20 @@ def load_network(
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = torch.finfo(torch.float32).tiny
+    return to_device(network, device, name), description
+
+
+def to_device(network: nn.Module, device: str, name: str) -> nn.Module:
+    """
+    Move a network to a device, for inference alone.
+
+    :param device: in PyTorch's notation.
+    :param name: of the teacher, for the error.
+    :returns: the network.
+    :raises TeacherError: if the device is not there.
+    """
     try:
-        return network.eval().requires_grad_(False).to(device), description
+        return network.eval().requires_grad_(False).to(device)
     except (AssertionError, RuntimeError) as error:
         raise TeacherError(
             f"the teacher '{name}' cannot run on the device '{device}' ({one_line(error)}): "

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torchvision import models
 
-from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES
+from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.models.teachers import load_teacher, TeacherError, TEACHERS
 from shadowtutor_ros.models.teachers import instance, networks, semantic
 
+BACKGROUND, DOG, AUTO = (LVS.names.index(name) for name in ('background', 'dog', 'auto'))
 NETWORKS = [name for name, (kind, _) in TEACHERS.items() if kind in ('instance', 'semantic')]
 LRASPP = 'lraspp_mobilenet_v3_large'
 FRAME = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -40,15 +41,16 @@ def refusal(*args):
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_categories(name):
-    names = models.get_model_weights(name).DEFAULT.meta['categories']
-    ids = dict(zip(names, instance.class_map(names)))
-    known = {'person', 'bicycle', 'bird', 'dog', 'horse'}
-    assert {n for n in names if ids[n] != BACKGROUND} == known | (
-        {'car', 'bus', 'truck', 'elephant', 'giraffe'} if name.startswith('maskrcnn')
-        else {'car', 'bus'})
-    assert ids['car'] == ids['bus'] == CLASS_NAMES.index('auto')
-    assert ids['__background__'] == BACKGROUND
+def test_vocabulary(name, monkeypatch):
+    known = {'person', 'bicycle', 'bird', 'dog', 'horse', 'car', 'bus'} | (
+        {'truck', 'elephant', 'giraffe'} if name.startswith('maskrcnn') else set())
+    module = instance if name.startswith('maskrcnn') else semantic
+    monkeypatch.setattr(module, 'load_network', lambda name, *args, **options: (
+        Fake(None), models.get_model_weights(name).DEFAULT))
+    teacher = load_teacher(name)
+    rows = LVS.rows(teacher.vocabulary)
+    assert {name for name, row in zip(teacher.vocabulary, rows) if row != BACKGROUND} == known
+    assert teacher.vocabulary.index('__background__') == 0
 
 
 def test_semantic_network(weights, device):
@@ -56,7 +58,7 @@ def test_semantic_network(weights, device):
     runs = []
     teacher._network.register_forward_hook(
         lambda network, inputs, output: runs.append((inputs[0], output['out'])))
-    prediction = teacher(FRAME[:, :48])
+    prediction = teacher(FRAME[:, :48], LVS)
     assert prediction.label.shape == (48, 48) and prediction.label.dtype == np.uint8
     assert prediction.boxes.dtype == np.float32 and prediction.boxes.shape[1:] == (4,)
 
@@ -67,7 +69,7 @@ def test_semantic_network(weights, device):
     assert image.shape == (1, 3, 520, 520)
     torch.testing.assert_close(image[0], description.transforms(antialias=True)(rgb))
     logits = nn.functional.interpolate(logits, (48, 48), mode='bilinear')
-    expected = semantic.class_map(description.meta['categories'])[
+    expected = LVS.rows(description.meta['categories'])[
         logits[0].argmax(0).cpu().numpy()]
     np.testing.assert_array_equal(prediction.label, expected)
 
@@ -99,10 +101,9 @@ def test_regions_of_a_semantic_network(monkeypatch):
     logits[0, voc.index('bus'), :, 32:] = 1
     logits[0, voc.index('cat'), :12] = 2
     teacher, _ = with_fake(monkeypatch, semantic, {'out': logits})
-    prediction = teacher(FRAME)
-    dog, auto = CLASS_NAMES.index('dog'), CLASS_NAMES.index('auto')
+    prediction = teacher(FRAME, LVS)
     assert (prediction.label[:12] == BACKGROUND).all()
-    assert (prediction.label[12:, :32] == dog).all() and (prediction.label[12:, 32:] == auto).all()
+    assert (prediction.label[12:, :32] == DOG).all() and (prediction.label[12:, 32:] == AUTO).all()
     np.testing.assert_array_equal(prediction.boxes, [[32, 12, 64, 48], [0, 12, 32, 48]])
 
 
@@ -118,12 +119,14 @@ def test_instances_of_mask_rcnn(monkeypatch):
     teacher, network = with_fake(monkeypatch, instance, [{
         'labels': torch.tensor([coco.index(n) for n in ('dog', 'truck', 'handbag', 'person')]),
         'scores': torch.tensor([0.8, 0.9, 0.95, 0.7]), 'masks': masks, 'boxes': boxes}])
-    prediction = teacher(FRAME)
-    dog, auto = CLASS_NAMES.index('dog'), CLASS_NAMES.index('auto')
-    assert (prediction.label[9:, 30:] == auto).all() and (prediction.label[9:, :30] == dog).all()
-    assert (prediction.label[:9, :40] == dog).all()
+    prediction = teacher(FRAME, LVS)
+    assert (prediction.label[9:, 30:] == AUTO).all() and (prediction.label[9:, :30] == DOG).all()
+    assert (prediction.label[:9, :40] == DOG).all()
     assert (prediction.label[:9, 40:] == BACKGROUND).all()
     np.testing.assert_array_equal(prediction.boxes, boxes[[1, 0, 3]])
+    assert prediction.scores == pytest.approx([0.9, 0.8, 0.7])
+    handbags = ClassTable.of(['handbag'])
+    assert (teacher(FRAME, handbags).label[20:30] == 1).all()
     # It was shown RGB from 0 to 1, at the frame's own size.
     shown, = network.images
     np.testing.assert_allclose(shown.permute(1, 2, 0).numpy(), FRAME[:, :, ::-1] / 255, rtol=1e-6)
@@ -141,7 +144,7 @@ def test_mask_rcnn(tmp_path, device):
     assert all(0 < m.eps < 1e-37 for m in teacher._network.modules()
                if isinstance(m, nn.BatchNorm2d)), 'trained with 0, which PyTorch 2.11 refuses'
     teacher._network.transform.min_size = (64,)  # of 800, to be quick
-    prediction = teacher(FRAME)
+    prediction = teacher(FRAME, LVS)
     assert prediction.label.shape == (48, 64) and prediction.label.dtype == np.uint8
     assert prediction.boxes.dtype == np.float32 and prediction.boxes.shape[1:] == (4,)
 
@@ -150,7 +153,7 @@ def test_what_is_no_frame(weights):
     teacher = load_teacher(LRASPP, str(weights))
     for frame in (None, FRAME[..., 0], FRAME.astype(float), FRAME[:0]):
         with pytest.raises(ValueError, match='wanted'):
-            teacher(frame)
+            teacher(frame, LVS)
 
 
 def test_auxiliary_classifier_is_left_out(tmp_path):

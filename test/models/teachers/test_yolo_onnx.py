@@ -2,68 +2,24 @@
 
 import json
 import logging
-from pathlib import Path
 
 import cv2
 import numpy as np
+from onnx_files import write_onnx
 import pytest
 import torch
 
-from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, NUM_CLASSES
+from shadowtutor_ros.classes import ClassTable, COCO_NAMES, LVS
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import load_teacher, TeacherError
-from shadowtutor_ros.models.teachers.yolo_onnx import sigmoid, suppress, YoloOnnxTeacher
+from shadowtutor_ros.models.teachers.onnx_network import OnnxNetwork
+from shadowtutor_ros.models.teachers.yolo_onnx import sigmoid, YoloOnnxTeacher
 
-SHARED = Path(__file__).resolve().parents[4] / 'shared'
-YOLO = SHARED / 'data/models/yolo11n_seg_coco_dequant_fp32.onnx'
-needs_shared_data = pytest.mark.skipif(
-    not YOLO.is_file(), reason=f'the test data is not there: {YOLO}')
-
-PERSON, DOG, AUTO = (CLASS_NAMES.index(name) for name in ('person', 'dog', 'auto'))
+PERSON, DOG, AUTO, BACKGROUND = (
+    LVS.names.index(name) for name in ('person', 'dog', 'auto', 'background'))
 FRAME = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 LEFT, WHOLE = (10, 0), (0, 10)  # mask coefficients
-
-# As much of protocol buffers as an ONNX file needs; the package onnx is not required for it.
-
-
-def varint(value):
-    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
-
-
-def number(field, value):
-    return varint(field << 3) + varint(value)
-
-
-def message(field, *parts):
-    content = b''.join(part.encode() if isinstance(part, str) else part for part in parts)
-    return varint(field << 3 | 2) + varint(len(content)) + content
-
-
-def value_info(field, name, shape):
-    dimensions = [
-        message(1, message(2, side) if isinstance(side, str) else number(1, side))
-        for side in shape]
-    return message(field, message(1, name), message(2, message(
-        1, number(1, 1), message(2, *dimensions))))
-
-
-def write_onnx(path, outputs, inputs=((1, 3, 'h', 'w'),), names=None):
-    """Write a network whose outputs are constants."""
-    graph = []
-    for index, array in enumerate(outputs):
-        graph += [
-            message(1, message(1, f'value{index}'), message(2, f'output{index}'),
-                    message(4, 'Identity')),
-            message(5, *(number(1, side) for side in array.shape), number(2, 1),
-                    message(8, f'value{index}'), message(9, array.astype('<f4').tobytes())),
-            value_info(12, f'output{index}', [f'{index}_{axis}' for axis in range(array.ndim)])]
-    graph += [value_info(11, f'images{i}', shape) for i, shape in enumerate(inputs)]
-    metadata = b'' if names is None else message(14, message(1, 'names'), message(2, str(names)))
-    path.write_bytes(b''.join((
-        number(1, 8), message(7, message(2, 'test'), *graph),
-        message(8, number(2, 13)), metadata)))
-    return str(path)
 
 
 def outputs(*instances, names=COCO_NAMES):
@@ -80,9 +36,9 @@ def outputs(*instances, names=COCO_NAMES):
 
 @pytest.fixture
 def predict(tmp_path):
-    def predict(*instances, frame=FRAME, **options):
+    def predict(*instances, frame=FRAME, classes=LVS, **options):
         path = write_onnx(tmp_path / 'network.onnx', outputs(*instances))
-        return YoloOnnxTeacher(path, **options)(frame)
+        return YoloOnnxTeacher(OnnxNetwork(path), **options)(frame, classes)
     return predict
 
 
@@ -133,14 +89,6 @@ def test_box_outside_the_frame_is_dropped(predict):
     assert predict(('dog', 0.9, (0, 50, 60, 60), WHOLE)).boxes.shape == (0, 4)
 
 
-def test_suppression_within_a_category():
-    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 7], [0, 0, 10, 5], [0, 0, 10, 9]], float)
-    scores = np.array([0.5, 0.9, 0.8, 0.7])
-    np.testing.assert_array_equal(suppress(boxes, scores, np.zeros(4, int)), [1])
-    np.testing.assert_array_equal(suppress(boxes, scores, np.array([0, 0, 1, 1])), [1, 2, 3])
-    assert suppress(boxes[:0], scores[:0], np.zeros(0, int)).shape == (0,)
-
-
 def test_sigmoid():
     x = np.array([-1000, -2, 0, 2, 1000], np.float32)
     np.testing.assert_allclose(
@@ -161,17 +109,83 @@ def test_input_of_fixed_size(tmp_path):
                       inputs=[(1, 3, 64, 64)])
     teacher = load_teacher(path)
     np.testing.assert_array_equal(
-        teacher(cv2.resize(FRAME, (128, 96))).boxes, [[10, 12, 100, 80]])
-    prediction = teacher(cv2.resize(FRAME, (32, 64)))  # upright
+        teacher(cv2.resize(FRAME, (128, 96)), LVS).boxes, [[10, 12, 100, 80]])
+    prediction = teacher(cv2.resize(FRAME, (32, 64)), LVS)  # upright
     np.testing.assert_array_equal(prediction.boxes, [[5, 6, 32, 40]])
     assert prediction.label.shape == (64, 32)
 
 
-def test_names_in_the_metadata(tmp_path):
-    names = ('cat', 'dog')
-    found = outputs(('dog', 0.9, (5, 6, 50, 40), WHOLE), names=names)
-    path = write_onnx(tmp_path / 'two.onnx', found, names=dict(enumerate(names)))
-    assert (load_teacher(path)(FRAME).label[6:40, 5:50] == DOG).all()
+NAMES = ('cat', *(f'thing {i}' for i in range(1, 12)), 'Traffic  LIGHT', 'Dog')
+
+
+@pytest.mark.parametrize('written', (
+    dict(enumerate(NAMES)), NAMES, list(NAMES), json.dumps(NAMES),
+    {str(i): name for i, name in enumerate(NAMES)}, json.dumps(dict(enumerate(NAMES))),
+    dict(sorted((str(i), name) for i, name in enumerate(NAMES)))))
+def test_names_in_the_metadata(tmp_path, written):
+    found = outputs(('Dog', 0.9, (5, 6, 50, 40), WHOLE), ('Traffic  LIGHT', 0.8, (52, 0, 60, 9),
+                                                          WHOLE), names=NAMES)
+    teacher = load_teacher(write_onnx(tmp_path / 'named.onnx', found, names=written))
+    assert teacher.vocabulary == NAMES
+    assert (teacher(FRAME, LVS).label[6:40, 5:50] == DOG).all()
+    lights = ClassTable.of(['traffic light', 'dog'])
+    assert (teacher(FRAME, lights).label[:9, 52:60] == 1).all()
+    assert (teacher(FRAME, lights).label[6:40, 5:50] == 2).all()
+
+
+def test_names_in_a_file_beside(tmp_path):
+    path = write_onnx(tmp_path / 'two.v1.onnx', outputs(names=('a', 'b')))
+    (tmp_path / 'two.v1.txt').write_text('cat\n dog \n\n')
+    assert load_teacher(path).vocabulary == ('cat', 'dog')
+    (tmp_path / 'two.v1.txt').unlink()
+    for written in (['cat', 'dog'], {'1': 'dog', '0': 'cat'}, {'id2label': {'0': 'cat', 1: 'dog'}},
+                    {'names': ['cat', 'dog'], 'imgsz': 640}):
+        (tmp_path / 'two.v1.json').write_text(json.dumps(written))
+        assert load_teacher(path).vocabulary == ('cat', 'dog')
+    # What the file itself says goes before.
+    path = write_onnx(tmp_path / 'two.v1.onnx', outputs(names=('a', 'b')), names=['cow', 'pig'])
+    assert load_teacher(path).vocabulary == ('cow', 'pig')
+    (tmp_path / 'two.v1.json').write_text('{')
+    assert 'two.v1.json' in refusal(path)
+
+
+@pytest.mark.parametrize('name', (
+    'str_keys', 'json_dict', 'list', 'e2e_layout', 'e2e_64_classes', 'v5_layout', 'transposed'))
+def test_files_as_people_have_them(shared, name):
+    prediction = load_teacher(str(shared(f'cases/yolo_names/{name}.onnx')))(FRAME, LVS)
+    expected = np.full((48, 64), BACKGROUND, np.uint8)
+    expected[6:40, 5:50] = DOG
+    np.testing.assert_array_equal(prediction.label, expected)
+    np.testing.assert_array_equal(prediction.boxes, [[5, 6, 50, 40]])
+    # YOLOv5's is a product, with an objectness.
+    assert prediction.scores == pytest.approx([0.9025 if name == 'v5_layout' else 0.9])
+
+
+def test_any_table(predict):
+    instances = (('dog', 0.6, (0, 0, 30, 48), WHOLE), ('cat', 0.9, (30, 0, 64, 48), WHOLE))
+    label = predict(*instances, classes=ClassTable.of(['pet: cat, dog', 'person'])).label
+    assert (label == 1).all()
+    label = predict(*instances, classes=ClassTable.of(['sky', 'CAT', 'void'], background=2)).label
+    assert (label[:, 30:] == 1).all() and (label[:, :30] == 2).all()
+
+
+def test_scores_are_in_the_order_of_the_boxes(predict):
+    prediction = predict(
+        ('dog', 0.6, (0, 0, 9, 9), WHOLE), ('cat', 0.95, (9, 9, 18, 18), WHOLE),
+        ('person', 0.7, (20, 0, 29, 9), WHOLE))
+    assert prediction.scores == pytest.approx([0.7, 0.6])
+    assert prediction.boxes[:, 0].tolist() == [20, 0]
+
+
+def test_fixed_batch(tmp_path, caplog):
+    rows, prototypes = outputs(('dog', 0.9, (5, 6, 50, 40), WHOLE))
+    path = write_onnx(
+        tmp_path / 'batch.onnx', (np.repeat(rows, 4, 0), np.repeat(prototypes, 4, 0)),
+        [(4, 3, 64, 64)])
+    with caplog.at_level(logging.WARNING):
+        teacher = load_teacher(path)
+    assert 'batches of 4' in caplog.text and 'export it with batch 1' in caplog.text
+    assert (teacher(FRAME, LVS).label[6:40, 5:50] == DOG).all()
 
 
 def test_gpu_that_is_not_there(tmp_path, caplog):
@@ -200,14 +214,23 @@ def test_other_networks(tmp_path):
     assert 'wanted one image input' in refused((rows, prototypes), [(1, 3, 'h', 'w')] * 2)
     assert 'wanted one image input' in refused((rows, prototypes), [(1, 100)])
     assert 'cannot be run on an image' in refused((rows, prototypes), [(1, 1, 'h', 'w')])
-    assert 'outputs of the shapes [(1, 86, 1)]' in refused((rows,))
-    assert 'outputs of the shapes' in refused((rows, rows))
-    assert 'has 79 categories, but 80 names (those of COCO)' in refused((rows[:, 1:], prototypes))
-    assert 'has 80 categories, but 2 names in its metadata' in refused(
+    assert 'outputs of the shapes [(1, 86, 1), (1, 86, 1), (1, 2, 16, 16)]; wanted' in refused(
+        (rows, rows, prototypes))
+    assert 'gives 85×1 numbers; with 2 mask coefficients and 80 names (COCO' in refused(
+        (rows[:, 1:], prototypes))
+    assert '2 names (its own) one side would be 8, 9 with an objectness, or 8 without' in refused(
         (rows, prototypes), names={0: 'cat', 1: 'dog'})
-    assert 'wanted a dict such as' in refused((rows, prototypes), names='cat, dog')
-    assert 'knows none of our classes' in refused(
-        (rows[:, :8], prototypes), names={0: 'cat', 1: 'cow'})
+    assert 'wanted a list, or a dict such as' in refused((rows, prototypes), names='cat, dog')
+    assert 'wanted a list' in refused((rows, prototypes), names={'a': 'cat'})
+    assert 'wanted a list' in refused((rows, prototypes), names={'10000000000': 'cat'})
+
+
+def test_detection_without_masks(tmp_path):
+    path = tmp_path / 'network.onnx'
+    for found in (np.zeros((1, 84, 21), np.float32), np.zeros((1, 300, 6), np.float32)):
+        write_onnx(path, (found,))
+        assert 'finds boxes without masks' in refusal(path)
+        assert 'export a segmentation network' in refusal(path)
 
 
 def test_what_is_no_frame(predict):
@@ -216,27 +239,29 @@ def test_what_is_no_frame(predict):
             predict(frame=frame)
 
 
-@pytest.fixture(scope='module')
-def yolo():
-    return load_teacher(str(YOLO))
+@pytest.fixture(scope='session')
+def yolo(shared):
+    return load_teacher(str(shared('data/models/yolo11n_seg_coco_dequant_fp32.onnx')))
 
 
-def read_frame(name, index=0):
-    """Read a frame of a video as the golden numbers were made: 640 wide."""
-    video = cv2.VideoCapture(str(SHARED / f'data/videos/{name}.mp4'))
-    for _ in range(index + 1):
-        read, frame = video.read()
-        assert read
-    height, width = frame.shape[:2]
-    return cv2.resize(
-        frame, (640, 8 * round(height * 640 / width / 8)), interpolation=cv2.INTER_AREA)
+@pytest.fixture
+def read_frame(shared):
+    """Return what reads a frame of a video as the golden numbers were made: 640 wide."""
+    def read_frame(name, index=0):
+        video = cv2.VideoCapture(str(shared(f'data/videos/{name}.mp4')))
+        for _ in range(index + 1):
+            read, frame = video.read()
+            assert read
+        height, width = frame.shape[:2]
+        return cv2.resize(
+            frame, (640, 8 * round(height * 640 / width / 8)), interpolation=cv2.INTER_AREA)
+    return read_frame
 
 
-@needs_shared_data
-def test_golden_frame(yolo):
-    golden = np.load(SHARED / 'golden/frame.npz')
+def test_golden_frame(yolo, shared, read_frame):
+    golden = np.load(shared('golden/frame.npz'))
     # The golden image is this frame at half its size.
-    prediction = yolo(read_frame('davis_bus', 10))
+    prediction = yolo(read_frame('davis_bus', 10), LVS)
     label = cv2.resize(prediction.label, (320, 176), interpolation=cv2.INTER_NEAREST)
     # Equal here; another onnxruntime may differ in the last bits of a mask's edge.
     assert np.mean(label != golden['label']) < 1e-3
@@ -244,17 +269,16 @@ def test_golden_frame(yolo):
     np.testing.assert_allclose(prediction.boxes * scale, golden['boxes_xyxy'], atol=0.51)
 
 
-@needs_shared_data
 @pytest.mark.parametrize('name', (
     'sam2_dog', 'keerthi_elephant', 'roxa_crosswalk', 'ahmet_vehicle'))
-def test_golden_first_key_frames(yolo, name):
-    baseline = json.loads((SHARED / 'golden/baseline.json').read_text())[name]['p8']
-    student = Student.load(SHARED / 'data/models/Student_amended.pth')
+def test_golden_first_key_frames(yolo, shared, first_student, read_frame, name):
+    baseline = json.loads(shared('golden/baseline.json').read_text())[name]['p8']
+    student = Student.load(first_student)
     frame = read_frame(name)
-    label = yolo(frame).label
+    label = yolo(frame, LVS).label
     jpeg = cv2.imencode('.jpg', frame, [cv2.IMWRITE_JPEG_QUALITY, 97])[1]
     seen = torch.from_numpy(cv2.imdecode(jpeg, cv2.IMREAD_COLOR).transpose(2, 0, 1)[None])
     with torch.no_grad():
         prediction = student(seen.float()).argmax(1)[0].numpy()
-    assert mean_iou(prediction, label, NUM_CLASSES) == pytest.approx(
+    assert mean_iou(prediction, label, len(LVS)) == pytest.approx(
         baseline['key_frames'][0]['metric_before'], abs=5e-4)
