@@ -48,8 +48,9 @@ def generate_launch_description():
             'params_file.'),
         DeclareLaunchArgument(
             'teacher', default_value='',
-            description="A torchvision network, the path of an ONNX file, 'scene', or "
-            "'package.module:Class'; empty: 'scene' for the scene, else as in params_file."),
+            description="A torchvision network, the path of an ONNX file, 'hf:<id or folder>', "
+            "'scene', or 'package.module:Class'; empty: 'scene' for the scene, else as in "
+            'params_file.'),
         DeclareLaunchArgument(
             'threads', default_value=str(max(1, (os.cpu_count() or 2) // 2)),
             description='Threads that PyTorch computes with on the CPU, for the student and for '

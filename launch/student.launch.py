@@ -1,6 +1,7 @@
 """Launch the student node on a robot."""
 
 import os
+from typing import List
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, RegisterEventHandler
@@ -13,7 +14,9 @@ from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 # Arguments that are parameters of the node too: where given, they override the parameter file.
-PARAMETERS = {'image_transport': str, 'threads': int, 'weights': str, 'use_sim_time': bool}
+PARAMETERS = {
+    'image_transport': str, 'classes': List[str], 'classes_file': str, 'threads': int,
+    'weights': str, 'use_sim_time': bool}
 
 
 def generate_launch_description():
@@ -35,6 +38,14 @@ def generate_launch_description():
             description="'automatic': reliable where all publishers of the images offer it, else "
             "best effort; 'reliable' or 'best_effort' asks for that alone; empty: as in "
             'params_file, else automatic.'),
+        DeclareLaunchArgument(
+            'classes', default_value='',
+            description='What is to be seen: "[\'forklift\', \'pallet\', \'auto: car, bus\']"; '
+            'empty: as in params_file, else the classes of the weights.'),
+        DeclareLaunchArgument(
+            'classes_file', default_value='',
+            description="Instead of classes: a YAML file, 'lvs' or 'coco'; empty: as in "
+            'params_file.'),
         DeclareLaunchArgument(
             'threads', default_value='',
             description='Threads that PyTorch computes with on the CPU, fewer where nodes share a '

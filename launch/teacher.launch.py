@@ -31,8 +31,8 @@ def generate_launch_description():
             "\"['/robot1', '/robot2']\"; empty: as in params_file, else the node's own."),
         DeclareLaunchArgument(
             'teacher', default_value='',
-            description="A torchvision network, the path of an ONNX file, 'scene', or "
-            "'package.module:Class'; empty: as in params_file."),
+            description="A torchvision network, the path of an ONNX file, 'hf:<id or folder>', "
+            "'scene', or 'package.module:Class'; empty: as in params_file."),
         DeclareLaunchArgument(
             'teacher_weights', default_value='',
             description="A file of weights, or 'DEFAULT' for torchvision's download; empty: as in "

@@ -30,8 +30,12 @@ def to_diagnostics(status: TutorStatus, name: str) -> DiagnosticArray:
     level, message = _STATES[status.state]
     refused = ', '.join(f'{reason} {count}' for reason, count in zip(
         status.refusal_reasons, status.refusal_counts))
-    words = {'teacher': status.teacher, 'classes_on_offer': ', '.join(status.classes_on_offer),
-             'refusals': refused}
+    words = {
+        'teacher': status.teacher, 'classes': ', '.join(status.classes),
+        'classes_on_offer': ', '.join(status.classes_on_offer),
+        'classes_refused': status.classes_refused, 'refusals': refused}
+    if status.classes_refused and level == DiagnosticStatus.OK:
+        level, message = DiagnosticStatus.WARN, 'tutored, but not with the classes asked for'
     values = [KeyValue(key=key, value=value) for key, value in words.items()]
     values += [KeyValue(key=key, value=f'{getattr(status, key):.6g}') for key in _VALUES]
     return DiagnosticArray(header=status.header, status=[DiagnosticStatus(

@@ -21,10 +21,11 @@ class LabelInfoPublisher:
     """
 
     def __init__(self, node: Node):
+        self._logger = node.get_logger()
         self._published: ClassTable | None = None
         self._publisher = None
         if LabelInfo is None:
-            node.get_logger().info(
+            self._logger.info(
                 'vision_msgs is not installed, so segmentation/label_info is not published')
             return
         self._publisher = node.create_publisher(
@@ -33,13 +34,15 @@ class LabelInfoPublisher:
 
     def publish(self, classes: ClassTable, header: Header) -> None:
         """
-        Publish a table, unless it is out already.
+        Publish a table, and say it, unless it is out already.
 
         :param header: of the first mask with these classes.
         """
         if classes == self._published:
             return
         self._published = classes
+        names = ', '.join(f'{one} {name}' for one, name in zip(classes.ids, classes.names))
+        self._logger.info(f'masks have the classes {names[:500]}')
         if self._publisher is not None:
             self._publisher.publish(LabelInfo(header=header, threshold=0.0, class_map=[
                 VisionClass(class_id=one, class_name=name)

@@ -337,6 +337,11 @@ class StudentNode(Node):
             except UpdateRejected as rejected:
                 self._say_rejected(rejected)
                 continue
+            if update.refusal_reason == 'classes':
+                self.get_logger().error(
+                    f"the teacher '{update.teacher}' refused the classes: {update.text}; the "
+                    f"masks keep {', '.join(client.classes.names)[:300]}")
+                continue
             if update.status == Status.REFUSED:
                 self._say_once(
                     f'refused {update.refusal_reason}',

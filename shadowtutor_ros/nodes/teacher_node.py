@@ -89,7 +89,11 @@ class TeacherNode(Node):
             raise ParameterError(problem)
         self.get_logger().info(f"loading the teacher {self.parameters['teacher']} on {device}")
         teacher = load_teacher(
-            self.parameters['teacher'], self.parameters['teacher_weights'], device)
+            self.parameters['teacher'], self.parameters['teacher_weights'], device,
+            None if self.parameters['score_threshold'] < 0 else self.parameters['score_threshold'])
+        known = teacher.vocabulary
+        self.get_logger().info('it knows ' + (
+            'any phrase' if known is None else f'{len(known)} names: {", ".join(known)[:200]}'))
 
         for name in names:
             prefix = f'{name}/' if name else ''

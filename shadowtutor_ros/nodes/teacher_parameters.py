@@ -50,7 +50,11 @@ TEACHER = (
         choices=tuple(ENCODINGS)),
     Parameter(
         'teacher', 'maskrcnn_resnet50_fpn', 'a torchvision network, the path of an ONNX file, '
-        "'scene', or 'package.module:Class'", read_only=True),
+        "'hf:<id or folder>' of Hugging Face transformers, 'scene', or 'package.module:Class'",
+        read_only=True),
+    Parameter(
+        'score_threshold', -1.0, 'instances count that the teacher is surer of, 0 to 1; -1: its '
+        'own threshold', (-1.0, 1.0), (), True),
     Parameter(
         'teacher_weights', 'DEFAULT', "file with the teacher's weights; 'DEFAULT': torchvision "
         'downloads its own',

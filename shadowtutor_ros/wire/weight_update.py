@@ -115,7 +115,9 @@ class WeightUpdate:
 
     @property
     def refusal_reason(self) -> str:
-        """The refusal as one of few to count by: of :data:`REFUSALS`, or 'other'."""
+        """The refusal as one of few to count by: of :data:`REFUSALS`, 'other', or '' for none."""
+        if self.status != Status.REFUSED:
+            return ''
         return self.refusal if self.refusal in REFUSALS else 'other'
 
 
