@@ -92,16 +92,19 @@ def places_of(table: ClassTable, classes: ClassTable) -> np.ndarray:
 
 
 def _check_wanted(
-        name: str, places: Iterable[int], classes: ClassTable, own: Iterable[str]) -> None:
+        name: str, places: Iterable[int], classes: ClassTable, own: list[str]) -> None:
     """Refuse a data set of whose classes, at these places of the table, none is wanted."""
     if not set(places) - {classes.background, IGNORE}:
         raise DatasetError(
-            f"'{name}' shows none of the classes that are asked for: it has {_some(own)}; asked "
-            f'for are {_some(name for name, of in zip(classes.names, classes.members) if of)}')
+            f"'{name}' shows none of the classes that are asked for: it has {_some(own)}, asked "
+            f'for are {_some(_objects(classes))}')
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
+def _objects(table: ClassTable) -> list[str]:
+    return [name for name, members in zip(table.names, table.members) if members]
+
+
+def _some(names: list[str]) -> str:
     return ', '.join(names[:10]) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
 
 
@@ -133,7 +136,7 @@ def label_folder(
     own = folder / 'classes.yaml'
     table = load_classes(str(own)) if own.is_file() else classes
     places = places_of(table, classes) if own.is_file() else np.arange(256, dtype=np.uint8)
-    _check_wanted(folder.name, places.tolist(), classes, table.names)
+    _check_wanted(folder.name, places.tolist(), classes, _objects(table))
     images = {path.stem: path for path in sorted((folder / 'images').iterdir())
               if path.suffix.lower() in _IMAGE_SUFFIXES}
     names = [name for name in images if (folder / 'labels' / f'{name}.png').is_file()]
@@ -346,7 +349,7 @@ def scene_dataset(
     :raises DatasetError: if the scene shows none of them.
     """
     places = places_of(LVS, classes)
-    _check_wanted('scene', places.tolist(), classes, LVS.names)
+    _check_wanted('scene', places.tolist(), classes, _objects(LVS))
     scenes = [Scene(seed, look, *size) for look in looks for seed in seeds]
     indices = np.linspace(0, length - 1, frames, dtype=int)
     kept: dict[int, Sample] = {}

@@ -73,8 +73,8 @@ class Student(nn.Module):
     A student network; its architectures are subclasses.
 
     Each has blocks, which are its direct children by name: those of the encoder are the front end,
-    those of the decoder the back end, the last of them the head: a convolution, whose weight and bias
-    have a row a class.
+    those of the decoder the back end, the last of them the head: a convolution, whose weight and
+    bias have a row a class.
 
     :cvar architecture: its name.
     :cvar encoder, decoder: names of their blocks, in the order of computation.
@@ -323,8 +323,8 @@ class Student(nn.Module):
         if isinstance(bias, torch.Tensor) and bias.ndim == 1 and len(bias) != len(classes):
             raise WeightsError(
                 f'they are of {len(bias)} classes and do not say which; to write a file that does, '
-                'give shadowtutor pretrain --steps 0 the file as --start, and its classes, '
-                'background included, as --start-classes')
+                'give it to shadowtutor pretrain --steps 0 as --start, and its classes, background '
+                'included, as --start-classes')
 
     def assign(self, state: Weights) -> None:
         """
