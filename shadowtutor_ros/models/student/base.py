@@ -52,10 +52,10 @@ class FastPath(Protocol):
     """A student's network as inference runs it; never trained."""
 
     def swap(self, tensors: Weights) -> None:
-        """Replace weights: float32, by the student's names."""
+        """Replace weights: float32, by the student's names; none of the head, see below."""
 
     def offer(self, student: 'Student', rows: tuple[int, ...]) -> None:
-        """Compute these rows of the last layer alone, of weights that were swapped in before."""
+        """Compute these rows of the head alone; all weights are those of the student now."""
 
     def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -322,9 +322,9 @@ class Student(nn.Module):
         bias = state.get(f'{cls.decoder[-1]}.bias') if isinstance(state, dict) else None
         if isinstance(bias, torch.Tensor) and bias.ndim == 1 and len(bias) != len(classes):
             raise WeightsError(
-                f'they are of {len(bias)} classes and do not say which; to write a file that does, '
-                'give it to shadowtutor pretrain --steps 0 as --start, and its classes, background '
-                'included, as --start-classes')
+                f'they are of {len(bias)} classes and do not say which; a file that does is '
+                'written by shadowtutor pretrain --steps 0 with them as --start, and all their '
+                'classes, in their order, as --start-classes')
 
     def assign(self, state: Weights) -> None:
         """

@@ -205,8 +205,7 @@ class FastShadow:
         """See :class:`.base.FastPath`."""
         own = self._network.state_dict()
         for name, tensor in tensors.items():
-            if not Shadow.has_rows(name):  # those are in the tail
-                own[name].copy_(SHRINK * tensor if _ends_block(name) else tensor)
+            own[name].copy_(SHRINK * tensor if _ends_block(name) else tensor)
 
     def offer(self, student: Shadow, rows: tuple[int, ...]) -> None:
         """See :class:`.base.FastPath`."""

@@ -2,7 +2,6 @@ import copy
 import json
 import os
 import pickle
-import re
 import zipfile
 
 import numpy as np
