@@ -14,7 +14,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
-from shadowtutor_ros.classes import ClassesError, ClassTable, LVS
+from shadowtutor_ros.classes import ClassTable, LVS, name_key
 from shadowtutor_ros.models.pth import load_pth, UnknownPthError
 
 #: The weights that the package ships, made by `shadowtutor pretrain`.
@@ -403,7 +403,7 @@ def _classes_of(metadata: dict[str, str]) -> ClassTable | None:
         return LVS
     try:
         return ClassTable.from_dict(json.loads(text))
-    except (ValueError, ClassesError) as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f'its classes are {text[:80]!r} ({error})') from None
 
 
@@ -415,7 +415,7 @@ def _made_row(word: str, tensor: str, shape: torch.Size, fan_in: int) -> torch.T
     with every version of every library.
     """
     count = int(np.prod(shape))
-    key = f"{' '.join(word.split()).casefold()}/{tensor}"
+    key = f'{name_key(word)}/{tensor}'
     bits = np.frombuffer(hashlib.shake_256(key.encode()).digest(4 * count), '<u4')
     values = (bits.astype(np.float64) / 2 ** 31 - 1) / np.sqrt(fan_in)
     return torch.from_numpy(values.astype(np.float32).reshape(tuple(shape)))
