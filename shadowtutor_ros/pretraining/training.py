@@ -184,8 +184,8 @@ class Pretraining:
     :param training: data sets that the images of a batch are drawn from.
     :param shares: of each of them in the batches; sum to 1.
     :param settings: see there.
-    :param classes: of the data sets' labels.
-    :param start: student to begin with, of these classes; None for a new one.
+    :param classes: of a new student, which are those of the data sets' labels.
+    :param start: student to begin with instead, with its classes.
     :param origin: what data and start are made from, of what JSON can hold: a checkpoint must be
         of the same.
     :ivar seconds: that were spent on it so far, by whoever drives it.
@@ -198,6 +198,7 @@ class Pretraining:
             origin: dict[str, Any] | None = None):
         torch.manual_seed(settings.seed)
         self.student = _normalised_one_by_one(start or Shadow(classes))
+        table = self.student.classes
         self.settings = settings
         self.step = 0
         self.best_miou = -1.0
@@ -206,8 +207,8 @@ class Pretraining:
         self._shares = shares
         # What a checkpoint must be of to be gone on from.
         self._origin = {
-            **(origin or {}), **asdict(settings), 'classes': list(classes.entries),
-            'background': classes.background,
+            **(origin or {}), **asdict(settings), 'classes': list(table.entries),
+            'background': table.background,
             'data': [[dataset.name, len(dataset)] for dataset in training],
             'shares': [round(share, 6) for share in shares]}
         self._average = AveragedModel(
