@@ -336,9 +336,10 @@ _COLORS = {
     'elephant': (110, 220, 60), 'giraffe': (255, 130, 190)}
 
 
-#: Distances in CIELAB that colours keep from each other, as long as there are such: the shorter,
-#: the more names keep the colour that they like best.
-_APART = (20, 16, 10, 7)
+#: Distances in CIELAB that colours keep from each other, as long as there are such; where there
+#: are none, each takes what is farthest from the others. The shorter, the more names keep the
+#: colour that they like best.
+_APART = (20, 16)
 
 
 @lru_cache(maxsize=1)

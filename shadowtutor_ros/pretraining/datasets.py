@@ -82,10 +82,8 @@ def places_of(table: ClassTable, classes: ClassTable) -> np.ndarray:
     """
     places = np.full(256, IGNORE, np.uint8)
     places[:len(table)] = classes.rows(table.names)
-    for place, (name, members) in enumerate(zip(table.names, table.members)):
-        if place == table.background:
-            places[place] = classes.background
-        elif places[place] == classes.background:
+    for place, members in enumerate(table.members):
+        if members and places[place] == classes.background:
             parts = set(classes.rows(members).tolist())
             places[place] = parts.pop() if len(parts) == 1 else IGNORE
     return places

@@ -125,6 +125,7 @@ def test_weights_of_other_classes_get_rows_for_those_that_are_asked_for(tmp_path
     assert main([*arguments, str(kept), '--start-classes', names]) == 0
     assert Student.load(kept).classes.names == (*COCO_NAMES, 'background')
     assert Student.load(kept).weights_checksum() == first.weights_checksum()
+    assert recipe(kept)['classes'] == [*COCO_NAMES, 'background']
     again = tmp_path / 'again.safetensors'
     assert main(['pretrain', *SMALL, '--start', str(out), '--steps', '1',
                  '--out', str(again)]) == 0
@@ -147,6 +148,8 @@ def test_a_student_of_cocos_classes_can_be_one_of_the_papers(tmp_path, capfd):
              'segmentation': [[10, 10, 40, 10, 40, 40, 10, 40]]} for number in range(3)]}))
     out, nine = tmp_path / 'coco.safetensors', tmp_path / 'nine.safetensors'
     data = ['--data', str(tmp_path), *SMALL]
+    assert main(['pretrain', *data, '--classes', 'toilet', '--steps', '1', '--out', str(out)]) == 1
+    assert 'person, toothbrush' in capfd.readouterr().err
     assert main(['pretrain', *data, '--classes', 'coco', '--steps', '2',
                  '--schedule', 'milestones', '--learning-rate', '0.001', '--out', str(out)]) == 0
     coco = Student.load(out)

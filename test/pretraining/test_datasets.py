@@ -33,6 +33,10 @@ def test_classes_are_mapped_by_name_as_far_as_names_tell():
     assert places_of(LVS, ClassTable.of(['traffic: car, bus, truck, tram']))[AUTO] == 1
     assert places_of(wanted, LVS)[:6].tolist() == [8, PERSON, AUTO, 8, IGNORE, 8]
     assert places_of(LVS, LVS)[:9].tolist() == list(range(9))
+    # By name too what is background to the one alone.
+    floor = ClassTable.of(['crate', 'floor'], background=1)
+    assert places_of(floor, ClassTable.of(['floor', 'crate']))[:2].tolist() == [2, 1]
+    assert places_of(ClassTable.of(['floor']), floor)[:2].tolist() == [1, 1]
 
 
 # --- A folder of images and labels ---------------------------------------------------------------
