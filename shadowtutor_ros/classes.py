@@ -14,7 +14,7 @@ from functools import lru_cache
 import hashlib
 import os
 from pathlib import Path
-import random
+import reprlib
 from typing import Any
 
 import cv2
@@ -79,7 +79,7 @@ class ClassTable:
         _check_names(self.names)
         _check_names(name for members in self.members for name in members)
         if len(set(self.ids)) < count or not all(0 <= one <= 254 for one in self.ids):
-            raise ClassesError(f'the ids {list(self.ids)[:20]} are not different ones of 0 to 254')
+            raise ClassesError(f'the ids {_short(self.ids)} are not different ones of 0 to 254')
         if not all(len(color) == 3 and all(0 <= part <= 255 for part in color)
                    for color in self.colors):
             raise ClassesError('a colour is three numbers of 0 to 255: red, green, blue')
@@ -100,7 +100,7 @@ class ClassTable:
         :raises ClassesError: if that is no table.
         """
         if isinstance(entries, str) or not all(isinstance(entry, str) for entry in entries):
-            raise ClassesError(f'got {entries!r}, wanted a list of names')
+            raise ClassesError(f'got {_short(entries)}, wanted a list of names')
         if len(entries) > MAX_CLASSES or sum(map(len, entries)) > MAX_TEXT:
             raise ClassesError(
                 f'{len(entries)} classes, of {sum(map(len, entries))} characters, are too many: '
@@ -111,6 +111,7 @@ class ClassTable:
             names.append(' '.join(name.split()))
             members.append(tuple(' '.join(one.split()) for one in union.split(','))
                            if colon else (names[-1],))
+        _check_names(names)
         ids, colors = dict(ids or {}), dict(colors or {})
         if background is None:
             keys = list(map(name_key, names))
@@ -247,7 +248,7 @@ class ClassTable:
         table = {'classes': table} if isinstance(table, list) else table
         if not isinstance(table, dict) or not isinstance(table.get('classes'), list):
             raise ClassesError(
-                f'got {str(table)[:60]!r}, wanted a list of classes, or a dict with one under '
+                f'got {_short(table)}, wanted a list of classes, or a dict with one under '
                 'classes')
         strange = table.keys() - {'classes', 'background'}
         if strange:
@@ -259,13 +260,13 @@ class ClassTable:
             strange = one.keys() - {'name', 'of', 'id', 'color'}
             if strange or not isinstance(one.get('name'), str):
                 raise ClassesError(
-                    f'class {place} is {str(one)[:80]}: wanted a name, or a dict of name, and of '
+                    f'class {place} is {_short(one)}: wanted a name, or a dict of name, and of '
                     'of, id and color if wanted; quote names such as "on" and numbers')
             of, entry = one.get('of'), one['name']
             if of is not None:
                 if not isinstance(of, list) or not all(isinstance(name, str) for name in of):
                     raise ClassesError(
-                        f"class '{entry}' is of {str(of)[:60]!r}: wanted a list of names")
+                        f"class '{entry[:40]}' is of {_short(of)}: wanted a list of names")
                 entry = f"{entry}: {', '.join(of)}"
             entries.append(entry)
             if 'id' in one:
@@ -274,13 +275,14 @@ class ClassTable:
                 color = one['color']
                 if not isinstance(color, list) or len(color) != 3:
                     raise ClassesError(
-                        f"the colour of '{entry}' is {color!r}: wanted [red, green, blue]")
+                        f"the colour of '{entry[:40]}' is {_short(color)}, wanted [red, green, "
+                        'blue]')
                 colors[place] = tuple(_integer(part, entry) for part in color)
         background = table.get('background')
         if background is not None:
             keys = [name_key(str(entry).partition(':')[0]) for entry in entries]
             if name_key(str(background)) not in keys:
-                raise ClassesError(f"the background '{background}' is none of the classes")
+                raise ClassesError(f'the background {_short(background)} is none of the classes')
             background = keys.index(name_key(str(background)))
         return cls.of(entries, background, ids, colors)
 
@@ -312,26 +314,18 @@ def palette(names: Sequence[str], background: int) -> list[Color]:
     :param background: is black.
     :returns: RGB of each.
     """
-    chosen: dict[str, Color] = {}
     keys = [name_key(name) for name in names]
-    wanted = [key for place, key in enumerate(keys) if place != background]
+    wanted = {key for place, key in enumerate(keys) if place != background}
     candidates, lab = _candidates()
-    taken = np.zeros((0, 3))
+    chosen: dict[str, Color] = {}
+    apart = np.full(len(candidates), np.inf)  # each candidate from the nearest that is chosen
     # The order of the names has no say: those with colours of their own, then by their hashes.
-    for key in sorted(set(wanted), key=lambda key: (key not in _COLORS, _seed(key), key)):
-        if key in _COLORS:
-            color = np.array(_COLORS[key])
-        else:
-            order = random.Random(_seed(key)).sample(range(len(candidates)), len(candidates))
-            apart = (np.full(len(candidates), np.inf) if not len(taken) else
-                     np.linalg.norm(lab[:, None] - taken[None], axis=2).min(1))
-            for distance in (45, 32, 24, 16, 0):
-                free = [place for place in order if apart[place] >= distance]
-                if free:
-                    color = candidates[free[0]]
-                    break
-        chosen[key] = tuple(map(int, color))
-        taken = np.concatenate([taken, _to_lab(np.array([color]))])
+    for key in sorted(wanted, key=lambda key: (key not in _COLORS, _hash(key, 1)[0], key)):
+        order = np.argsort(_hash(key, len(candidates)), kind='stable')
+        liked = next((order[free.argmax()] for distance in _APART
+                      if (free := apart[order] >= distance).any()), apart.argmax())
+        chosen[key] = _COLORS.get(key, tuple(candidates[liked].tolist()))
+        apart = np.minimum(apart, np.linalg.norm(lab - _to_lab(chosen[key]), axis=1))
     return [(0, 0, 0) if place == background else chosen[key] for place, key in enumerate(keys)]
 
 
@@ -342,25 +336,38 @@ _COLORS = {
     'elephant': (110, 220, 60), 'giraffe': (255, 130, 190)}
 
 
+#: Distances in CIELAB that colours keep from each other, as long as there are such; where there
+#: are none, each takes what is farthest from the others. The shorter, the more names keep the
+#: colour that they like best.
+_APART = (20, 16)
+
+
 @lru_cache(maxsize=1)
 def _candidates() -> tuple[np.ndarray, np.ndarray]:
     """Colours that are neither black nor white nor grey: RGB, and in CIELAB."""
-    colors = np.array([
+    colors = np.unique([
         [round(255 * part) for part in colorsys.hsv_to_rgb(hue / 36, saturation, value)]
         for saturation, value in (
             (0.9, 0.95), (0.5, 1.0), (0.9, 0.65), (0.45, 0.75), (0.7, 0.45), (0.3, 0.9),
-            (0.7, 0.8))
-        for hue in range(36)])
+            (0.7, 0.8), (1.0, 0.8), (0.65, 1.0), (0.5, 0.55), (0.95, 0.4), (0.35, 1.0),
+            (0.6, 0.65))
+        for hue in range(36)], axis=0)
     return colors, _to_lab(colors)
 
 
-def _to_lab(colors: np.ndarray) -> np.ndarray:
+def _to_lab(colors: np.ndarray | Color) -> np.ndarray:
     pixels = (np.asarray(colors, np.float32) / 255).reshape(1, -1, 3)
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[0]
 
 
-def _seed(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], 'big')
+def _hash(key: str, count: int) -> np.ndarray:
+    """Return numbers that a name alone decides, the same everywhere: uint32 (count,)."""
+    return np.frombuffer(hashlib.shake_256(key.encode()).digest(4 * count), '<u4')
+
+
+def _short(value: Any) -> str:
+    """Write what may be huge in a few characters."""
+    return reprlib.repr(value)[:80]
 
 
 def _check_names(names: Iterable[str]) -> None:
@@ -383,7 +390,7 @@ def _counted(place: int, ids: Mapping[int, int], free) -> int:
 
 def _integer(value: Any, entry: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ClassesError(f"'{entry}' has {value!r} where a whole number is wanted")
+        raise ClassesError(f"'{entry[:40]}' has {_short(value)} where a whole number is wanted")
     return value
 
 
@@ -441,16 +448,16 @@ def _read(path: Path) -> ClassTable:
 
     try:
         return ClassTable.from_dict(yaml.safe_load(path.read_text(encoding='utf-8')))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClassesError(
-            f"the class table '{path}' cannot be read ({error}): give a YAML file, or one of "
-            f"{', '.join(SHIPPED)}") from None
-    except yaml.YAMLError as error:
+    except ClassesError as error:
+        raise ClassesError(f"the class table '{path}': {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
         raise ClassesError(
             f"the class table '{path}' is no YAML ({' '.join(str(error).split())[:200]})"
         ) from None
-    except ClassesError as error:
-        raise ClassesError(f"the class table '{path}': {error}") from None
+    except (OSError, ValueError) as error:  # a path, a text, a date that cannot be
+        raise ClassesError(
+            f"the class table '{path}' cannot be read ({error}): give a YAML file, or one of "
+            f"{', '.join(SHIPPED)}") from None
 
 
 #: The table of the paper's data set, LVS (Mullapudi et al., ICCV 2019), with the ids of the first

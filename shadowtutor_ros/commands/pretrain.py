@@ -16,12 +16,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 import safetensors
 
 from shadowtutor_ros import __version__
-from shadowtutor_ros.commands import CommandError
-from shadowtutor_ros.labels import NUM_CLASSES
+from shadowtutor_ros.classes import ClassTable, load_classes, LVS
+from shadowtutor_ros.commands import CLASSES_HELP, CommandError
 from shadowtutor_ros.limits import MIN_SIDE
 from shadowtutor_ros.models.student.inference import use_threads
 from shadowtutor_ros.pretraining.datasets import (
-    COCO_CLASSES, coco_folder, Dataset, label_folder, scene_dataset)
+    coco_folder, Dataset, label_folder, scene_dataset)
 from shadowtutor_ros.pretraining.training import (
     load_start, MIN_CROP, Pretraining, PretrainSettings, SCHEDULES, validate)
 from shadowtutor_ros.world.scenes import LOOKS
@@ -40,16 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group('what to train on')
     data.add_argument(
         '--data', nargs='+', default=['scene'], metavar='DATA', help="'scene'; a folder of "
-        'images/NAME.jpg with labels/NAME.png (8-bit ids, 255: not known) and, if there is one, '
-        'sources.tsv (file, split, dataset, licence); a folder of COCO with '
-        'annotations/instances_SPLIT.json and SPLIT/')
+        'images/NAME.jpg with labels/NAME.png (8-bit ids of --classes, or of the table '
+        'classes.yaml if the folder has one; 255: not known) and, if there is one, sources.tsv '
+        '(file, split, dataset, licence); a folder of COCO with annotations/instances_SPLIT.json '
+        'and SPLIT/')
     data.add_argument(
         '--shares', default='', help='of each of DATA in the batches, separated by commas; empty: '
         'all alike')
     data.add_argument(
-        '--classes', type=int, choices=(NUM_CLASSES, COCO_CLASSES), default=NUM_CLASSES,
-        help="81: train with COCO's 80 categories and background, as the first implementation "
-        "was, and write a student whose last layer is mapped to the package's nine")
+        '--classes', default='', help=CLASSES_HELP.replace('the weights', '--start, or else lvs'))
     data.add_argument('--looks', default=','.join(LOOKS), help='of the scene')
     data.add_argument('--scenes', type=int, default=8, help='scenes of each look to train on')
     data.add_argument('--scene-frames', type=int, default=50, help='frames of each scene')
@@ -58,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group('how to train')
     how.add_argument(
         '--steps', type=int, default=_DEFAULTS.steps, help='of Adam; 0: only write '
-        'the weights of --start, mapped to nine classes')
+        'the weights of --start, with rows for --classes')
     how.add_argument('--batch-size', type=int, default=_DEFAULTS.batch_size, help='images a step')
     how.add_argument(
         '--learning-rate', type=float, default=_DEFAULTS.learning_rate, help='at its peak')
@@ -73,7 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--crop', type=int, default=_DEFAULTS.crop,
         help='side of the squares that the student sees, a multiple of 8')
     how.add_argument(
-        '--start', type=Path, help='weights to begin with, of 9 or 81 classes')
+        '--start', type=Path, help='weights to begin with; those of other classes get rows for '
+        'these')
+    how.add_argument(
+        '--start-classes', default='', help='of --start, where the file does not say them as a '
+        '.pth; as for --classes, in the order of its rows, background included (default: lvs)')
     how.add_argument('--threads', type=int, default=0, help="of PyTorch; 0: PyTorch's choice")
     how.add_argument('--seed', type=int, default=_DEFAULTS.seed, help='of everything random')
     how.add_argument(
@@ -89,12 +92,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and save a student; returns the exit status."""
     settings = _settings(arguments)
     shares = _shares(arguments)
-    start = load_start(arguments.start, arguments.classes) if arguments.start else None
+    classes = load_classes(arguments.classes) if arguments.classes else None
+    start = load_start(
+        arguments.start, classes,
+        load_classes(arguments.start_classes) if arguments.start_classes else None
+    ) if arguments.start else None
+    classes = start.classes if start else classes or LVS
     out, checkpoint = arguments.out, arguments.out.with_suffix('.checkpoint')
     use_threads(arguments.threads)
     console = Console()
     with console.status('opening the data'):
-        opened = [_open(data, arguments) for data in arguments.data]
+        opened = [_open(data, arguments, classes) for data in arguments.data]
     training, validation = ([pair[kind] for pair in opened] for kind in (0, 1))
     for data, share in zip(opened, shares):
         console.print(
@@ -104,18 +112,19 @@ def run(arguments: argparse.Namespace) -> int:
     if 'scene' in arguments.data:
         origin |= {name: getattr(arguments, name) for name in (
             'looks', 'scenes', 'scene_frames', 'scene_size')}
-    pretraining = Pretraining(training, shares, settings, arguments.classes, start, origin)
+    pretraining = Pretraining(training, shares, settings, classes, start, origin)
     if arguments.resume:
         pretraining.load(checkpoint)
         console.print(f'going on after step {pretraining.step}', highlight=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     recipe = {
         'command': 'shadowtutor pretrain', 'version': __version__, **asdict(settings),
-        'classes': arguments.classes, **origin,
+        'classes': list(classes.entries), **origin,
         'data': [{'name': dataset.name, 'share': share, 'images': len(dataset),
                   'licences': dataset.licences} for dataset, share in zip(training, shares)]}
     with _finishing_the_step(console) as interrupted:
-        _train(pretraining, validation, recipe, out, checkpoint, console, interrupted)
+        _train(pretraining, validation, recipe, _licence(training, arguments.start), out,
+               checkpoint, console, interrupted)
     if interrupted:
         console.print(
             f"'{checkpoint}' holds step {pretraining.step}: --resume goes on from there",
@@ -126,15 +135,29 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _metadata(start: Path | None) -> dict[str, str]:
+    """Return what the file of the weights to begin with says of itself."""
+    if start is None or start.suffix != '.safetensors':
+        return {}
+    with safetensors.safe_open(start, 'pt') as file:
+        return file.metadata() or {}
+
+
 def _origin(start: Path | None) -> dict | None:
     """Say where the weights to begin with are from: their file's name and own recipe."""
     if start is None:
         return None
-    recipe = None
-    if start.suffix == '.safetensors':
-        with safetensors.safe_open(start, 'pt') as file:
-            recipe = (file.metadata() or {}).get('recipe')
+    recipe = _metadata(start).get('recipe')
     return {'file': start.name, 'recipe': json.loads(recipe) if recipe else None}
+
+
+def _licence(training: list[Dataset], start: Path | None) -> str:
+    """Say under which licences is what a student was trained on, and what it began with."""
+    licences = [one for dataset in training
+                for one in dataset.licences or (f'{dataset.name}: not said',)]
+    if start is not None:
+        licences += _metadata(start).get('licence', f'{start.name}: not said').split('; ')
+    return '; '.join(dict.fromkeys(licences))
 
 
 @contextmanager
@@ -155,8 +178,8 @@ def _finishing_the_step(console: Console) -> Iterator[list[int]]:
 
 
 def _train(
-        pretraining: Pretraining, validation: list[Dataset], recipe: dict, out: Path,
-        checkpoint: Path, console: Console, interrupted: list[int]) -> None:
+        pretraining: Pretraining, validation: list[Dataset], recipe: dict, licence: str,
+        out: Path, checkpoint: Path, console: Console, interrupted: list[int]) -> None:
     """Train to the end or until interrupted; writes the best student and checkpoints."""
     settings = pretraining.settings
     begin = time.monotonic() - pretraining.seconds
@@ -180,7 +203,7 @@ def _train(
                 f'step {pretraining.step}: validation mIoU {scores}', highlight=False)
             if miou > pretraining.best_miou:
                 pretraining.best_miou = miou
-                student.save(out, recipe=json.dumps({
+                student.save(out, licence=licence, recipe=json.dumps({
                     **recipe, 'step': pretraining.step,
                     'minutes': round(pretraining.seconds / 60, 1)}))
 
@@ -247,14 +270,10 @@ def _shares(arguments: argparse.Namespace) -> list[float]:
     return [share / sum(shares) for share in shares]
 
 
-def _open(data: str, arguments: argparse.Namespace) -> tuple[Dataset, Dataset]:
+def _open(
+        data: str, arguments: argparse.Namespace, classes: ClassTable) -> tuple[Dataset, Dataset]:
     """Open what to train on and what to validate on."""
     folder = Path(data)
-    coco = (folder / 'annotations').is_dir()
-    if arguments.classes != NUM_CLASSES and not coco:
-        raise CommandError(
-            f"--classes {arguments.classes} needs COCO's own labels: '{data}' has none, give a "
-            'folder with annotations/instances_SPLIT.json')
     if data == 'scene':
         looks = arguments.looks.split(',')
         unknown = [look for look in looks if look not in LOOKS]
@@ -265,12 +284,13 @@ def _open(data: str, arguments: argparse.Namespace) -> tuple[Dataset, Dataset]:
         last = first + _MOST_SCENES
         return (
             scene_dataset(looks, range(first, first + arguments.scenes), arguments.scene_frames,
-                          arguments.scene_size),
-            scene_dataset(looks, range(last, last + 1), 10, arguments.scene_size))
-    if coco:
-        return coco_folder(folder, arguments.classes, arguments.seed)
+                          arguments.scene_size, classes=classes),
+            scene_dataset(
+                looks, range(last, last + 1), 10, arguments.scene_size, classes=classes))
+    if (folder / 'annotations').is_dir():
+        return coco_folder(folder, classes, arguments.seed)
     if (folder / 'images').is_dir() and (folder / 'labels').is_dir():
-        return label_folder(folder, arguments.seed)
+        return label_folder(folder, classes, arguments.seed)
     raise CommandError(
         f"'{data}' is no data: give 'scene', a folder with images/ and labels/, or one with "
         'annotations/instances_SPLIT.json')

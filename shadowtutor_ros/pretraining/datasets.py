@@ -1,6 +1,6 @@
 """Images with labels to pretrain a student on: a folder, a COCO folder, the built-in scene."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 import csv
 import json
 from pathlib import Path
@@ -10,11 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from shadowtutor_ros.labels import class_map, COCO_NAMES, IGNORE, NUM_CLASSES
+from shadowtutor_ros.classes import ClassTable, IGNORE, load_classes, LVS
 from shadowtutor_ros.world.scenes import Scene
-
-#: Classes of COCO's own table: its 80 categories in their order, then background.
-COCO_CLASSES = len(COCO_NAMES) + 1
 
 _IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 
@@ -28,7 +25,7 @@ class Sample(NamedTuple):
     An image with its label.
 
     :ivar image: H×W×3 uint8, BGR.
-    :ivar label: H×W uint8 class ids; ``IGNORE`` where it is not known.
+    :ivar label: H×W uint8, classes by their places in a table; ``IGNORE`` where it is not known.
     """
 
     image: np.ndarray
@@ -41,7 +38,7 @@ class Dataset:
 
     :ivar name: for people.
     :ivar licences: of what the samples are made from, for people.
-    :ivar classes: of each sample, the ids in its label; None where that is not known.
+    :ivar classes: of each sample, the places in its label; None where that is not known.
     """
 
     def __init__(
@@ -74,6 +71,41 @@ def hold_out(count: int, share: float, seed: int) -> np.ndarray:
     return held
 
 
+def places_of(table: ClassTable, classes: ClassTable) -> np.ndarray:
+    """
+    Map the classes of one table onto those of another, as far as their names tell.
+
+    :param table: of labels.
+    :param classes: that are wanted.
+    :returns: uint8 (256,), by place; ``IGNORE`` for a union of which different classes are wanted,
+        as cars and buses of auto, and for what is no place.
+    """
+    places = np.full(256, IGNORE, np.uint8)
+    places[:len(table)] = classes.rows(table.names)
+    for place, members in enumerate(table.members):
+        if members and places[place] == classes.background:
+            parts = set(classes.rows(members).tolist())
+            places[place] = parts.pop() if len(parts) == 1 else IGNORE
+    return places
+
+
+def _check_wanted(
+        name: str, places: Iterable[int], classes: ClassTable, own: list[str]) -> None:
+    """Refuse a data set of whose classes, at these places of the table, none is wanted."""
+    if not set(places) - {classes.background, IGNORE}:
+        raise DatasetError(
+            f"'{name}' shows none of the classes that are asked for: it has {_some(own)}, asked "
+            f'for are {_some(_objects(classes))}')
+
+
+def _objects(table: ClassTable) -> list[str]:
+    return [name for name, members in zip(table.names, table.members) if members]
+
+
+def _some(names: list[str]) -> str:
+    return ', '.join(names[:10]) + (f' and {len(names) - 10} more' if len(names) > 10 else '')
+
+
 def _read_image(path: Path) -> np.ndarray:
     image = cv2.imread(str(path))
     if image is None:
@@ -81,35 +113,44 @@ def _read_image(path: Path) -> np.ndarray:
     return image
 
 
-def label_folder(folder: Path, seed: int = 0) -> tuple[Dataset, Dataset]:
+def label_folder(
+        folder: Path, classes: ClassTable = LVS, seed: int = 0) -> tuple[Dataset, Dataset]:
     """
     Open a folder of images with labels.
 
-    It holds ``images/NAME.jpg`` (or ``.png``) and ``labels/NAME.png``: single-channel 8-bit ids
-    of this package's classes, 255 for what is not known. A table ``sources.tsv`` may say in its
-    columns ``file`` (NAME), ``split`` (train, val), ``dataset`` and ``licence`` what each is;
-    without one, a tenth is held out for validation.
+    It holds ``images/NAME.jpg`` (or ``.png``) and ``labels/NAME.png``: single-channel 8-bit ids,
+    255 for what is not known. They are ids of the classes that are wanted, or of the folder's own
+    table where there is a ``classes.yaml``, whose classes are then mapped by their names. A table
+    ``sources.tsv`` may say in its columns ``file`` (NAME), ``split`` (train, val), ``dataset`` and
+    ``licence`` what each is; without one, a tenth is held out for validation.
 
+    :param classes: that are wanted.
     :param seed: of what is held out.
     :returns: what to train on and what to validate on.
-    :raises DatasetError: if the folder holds too little, or a label is not one.
+    :raises DatasetError: if the folder holds too little or nothing that is wanted, or a label is
+        not one.
+    :raises ClassesError: if ``classes.yaml`` is no table.
     """
+    own = folder / 'classes.yaml'
+    table = load_classes(str(own)) if own.is_file() else classes
+    places = places_of(table, classes) if own.is_file() else np.arange(256, dtype=np.uint8)
+    _check_wanted(folder.name, places.tolist(), classes, _objects(table))
     images = {path.stem: path for path in sorted((folder / 'images').iterdir())
               if path.suffix.lower() in _IMAGE_SUFFIXES}
     names = [name for name in images if (folder / 'labels' / f'{name}.png').is_file()]
-    table, licences = {}, ()
+    sources, licences = {}, ()
     if (folder / 'sources.tsv').is_file():
         with open(folder / 'sources.tsv', newline='') as file:
-            table = {row['file']: row for row in csv.DictReader(file, delimiter='\t')}
-        unnamed = [name for name in names if table.get(name, {}).get('split') not in (
+            sources = {row['file']: row for row in csv.DictReader(file, delimiter='\t')}
+        unnamed = [name for name in names if sources.get(name, {}).get('split') not in (
             'train', 'val')]
         if unnamed:
             raise DatasetError(
                 f"'{folder}/sources.tsv' has neither train nor val as the split of {unnamed[0]}")
         licences = tuple(sorted({
-            f"{row['dataset']}: {row['licence']}" for row in table.values()
+            f"{row['dataset']}: {row['licence']}" for row in sources.values()
             if row.get('dataset') and row.get('licence')}))
-        held = np.array([table[name]['split'] == 'val' for name in names])
+        held = np.array([sources[name]['split'] == 'val' for name in names])
     else:
         held = hold_out(len(names), 0.1, seed) if len(names) > 1 else np.zeros(0, bool)
     if not held.any() or held.all():
@@ -124,13 +165,14 @@ def label_folder(folder: Path, seed: int = 0) -> tuple[Dataset, Dataset]:
             label = np.array(Image.open(path))
         except OSError:
             raise DatasetError(f"'{path}' cannot be read as an image") from None
-        known = label[label != IGNORE]
-        if label.ndim != 2 or label.dtype != np.uint8 or (
-                known.size and known.max() >= NUM_CLASSES):
+        strange = [] if label.dtype != np.uint8 else sorted(
+            set(np.unique(label).tolist()) - {*table.ids, IGNORE})
+        if label.ndim != 2 or label.dtype != np.uint8 or strange:
             raise DatasetError(
-                f"'{path}' is no label: wanted one 8-bit channel of ids below {NUM_CLASSES}, or "
-                f'{IGNORE}')
-        return label
+                f"'{path}' is no label: wanted one 8-bit channel of ids of "
+                f"{own.name if own.is_file() else 'the classes'}, {_ids(table)}, or {IGNORE}"
+                + (f', got {strange[0]}' if strange else ''))
+        return places[table.places(label)]
 
     def split(names: list[str]) -> Dataset:
         def read(index: int) -> Sample:
@@ -147,6 +189,11 @@ def label_folder(folder: Path, seed: int = 0) -> tuple[Dataset, Dataset]:
 
     return (split([name for name, out in zip(names, held) if not out]),
             split([name for name, out in zip(names, held) if out]))
+
+
+def _ids(table: ClassTable) -> str:
+    low, high = min(table.ids), max(table.ids)
+    return f'{low} to {high}' + (' with gaps' if high - low >= len(table) else '')
 
 
 def decode_rle(segmentation: dict) -> np.ndarray:
@@ -222,23 +269,23 @@ def draw_instances(
 
 
 def coco_folder(
-        folder: Path, num_classes: int = NUM_CLASSES, seed: int = 0) -> tuple[Dataset, Dataset]:
+        folder: Path, classes: ClassTable = LVS, seed: int = 0) -> tuple[Dataset, Dataset]:
     """
     Open a folder of COCO: ``annotations/instances_SPLIT.json`` and ``SPLIT/`` with its images.
 
-    :param num_classes: of the labels to train on: 9 for this package's classes, 81 for COCO's 80
-        and background. Those to validate on are always of this package's.
+    :param classes: that are wanted; categories become these by their names, others background.
     :param seed: of the tenth that is held out, where no split's name begins with ``val``.
     :returns: what to train on and what to validate on.
-    :raises DatasetError: if the folder holds too little.
+    :raises DatasetError: if the folder holds too little, or no instance of what is wanted.
     """
     paths = sorted((folder / 'annotations').glob('instances_*.json'))
     entries: dict[bool, list] = {False: [], True: []}
+    shown: dict[str, None] = {}  # in their order
     for path in paths:
         split = path.stem.removeprefix('instances_')
         try:
             content = json.loads(path.read_bytes())
-            names = {category['id']: category['name'] for category in content['categories']}
+            names = {category['id']: str(category['name']) for category in content['categories']}
             annotations: dict[int, list] = {image['id']: [] for image in content['images']}
             for annotation in content['annotations']:
                 annotations[annotation['image_id']].append(annotation)
@@ -246,9 +293,12 @@ def coco_folder(
             raise DatasetError(
                 f"'{path}' is no instances file of COCO ({type(error).__name__}: {error})"
             ) from None
+        ids = dict(zip(names, classes.rows(list(names.values())).tolist()))
+        shown |= {names.get(annotation.get('category_id'), 'something without a name'): None
+                  for several in annotations.values() for annotation in several}
         # As in the first implementation, an image without any instance is left out.
         entries[split.startswith('val')] += [
-            (folder / split / image['file_name'], annotations[image['id']], names)
+            (folder / split / image['file_name'], annotations[image['id']], ids)
             for image in content['images'] if annotations[image['id']]]
     training, validation = entries[False], entries[True]
     if not validation and len(training) > 1:
@@ -262,36 +312,29 @@ def coco_folder(
             f'{len(validation)} to validate on in annotations/instances_*.json: there must be one '
             'of each at least')
 
-    def split_of(entries: list, num_classes: int) -> Dataset:
-        if num_classes == COCO_CLASSES:
-            of_name = {name: index for index, name in enumerate(COCO_NAMES)}
-        else:
-            of_name = dict(zip(COCO_NAMES, class_map(COCO_NAMES).tolist()))
-        background = num_classes - 1
-
-        def ids(names: dict[int, str]) -> dict[int, int]:
-            return {key: of_name.get(name, background) for key, name in names.items()}
-
+    def split_of(entries: list) -> Dataset:
         def read(index: int) -> Sample:
-            path, annotations, names = entries[index]
+            path, annotations, ids = entries[index]
             image = _read_image(path)
-            return Sample(
-                image, draw_instances(annotations, ids(names), background, image.shape[:2]))
+            return Sample(image, draw_instances(
+                annotations, ids, classes.background, image.shape[:2]))
 
-        classes = [
-            {of_name.get(names.get(annotation['category_id']), background)
-             for annotation in annotations if not annotation.get('iscrowd')} | {background}
-            for _, annotations, names in entries]
+        present = [
+            {ids.get(annotation['category_id'], classes.background)
+             for annotation in annotations if not annotation.get('iscrowd')} | {classes.background}
+            for _, annotations, ids in entries]
         return Dataset(
             folder.name, read, len(entries),
-            ('COCO: annotations CC BY 4.0; images under their Flickr licences',), classes)
+            ('COCO: annotations CC BY 4.0; images under their Flickr licences',), present)
 
-    return split_of(training, num_classes), split_of(validation, NUM_CLASSES)
+    datasets = split_of(training), split_of(validation)
+    _check_wanted(folder.name, set().union(*datasets[0].classes), classes, list(shown))
+    return datasets
 
 
 def scene_dataset(
         looks: list[str], seeds: range, frames: int, size: tuple[int, int],
-        length: int = 16000) -> Dataset:
+        length: int = 16000, classes: ClassTable = LVS) -> Dataset:
     """
     Open frames of the built-in scene with their exact labels; each is kept once it is rendered.
 
@@ -300,7 +343,11 @@ def scene_dataset(
     :param frames: of each scene, evenly spread over ``length``.
     :param size: (width, height).
     :param length: frames that a scene is looked at for.
+    :param classes: that are wanted.
+    :raises DatasetError: if the scene shows none of them.
     """
+    places = places_of(LVS, classes)
+    _check_wanted('scene', places.tolist(), classes, _objects(LVS))
     scenes = [Scene(seed, look, *size) for look in looks for seed in seeds]
     indices = np.linspace(0, length - 1, frames, dtype=int)
     kept: dict[int, Sample] = {}
@@ -309,7 +356,7 @@ def scene_dataset(
         if index not in kept:
             scene, frame = divmod(index, frames)
             rendered = scenes[scene].render(int(indices[frame]))
-            kept[index] = Sample(rendered.image, rendered.label)
+            kept[index] = Sample(rendered.image, places[rendered.label])
         return kept[index]
 
     return Dataset('scene', read, len(scenes) * frames, ('scene: rendered by this package',))

@@ -13,12 +13,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from shadowtutor_ros.algorithms.student_training import weighted_cross_entropy
-from shadowtutor_ros.labels import CLASS_NAMES, COCO_NAMES, NUM_CLASSES
+from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.metrics import class_iou, confusion_matrix
-from shadowtutor_ros.models.student.base import Student, WeightsError
+from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import half_precision, InferenceEngine
-from shadowtutor_ros.models.student.shadow import Block
-from shadowtutor_ros.pretraining.datasets import COCO_CLASSES, Dataset, Sample
+from shadowtutor_ros.models.student.shadow import Shadow
+from shadowtutor_ros.pretraining.datasets import Dataset, Sample
 
 #: How the learning rate goes: 'decay' keeps it to the last three tenths of the steps and then
 #: lowers it to nothing, so that a training can be made longer or shorter until then (Hägele et
@@ -139,61 +139,38 @@ def _normalised_one_by_one(student: Student) -> Student:
 
     That is how a frame is on the robot, and a key frame in distillation: alone in its batch.
     """
-    for module in student.modules():
-        if isinstance(module, Block):
-            norm = module.preact_path[0]
-            module.preact_path[0] = nn.InstanceNorm2d(norm.num_features, affine=True)
-            module.preact_path[0].load_state_dict(norm.state_dict())
+    for module in list(student.modules()):
+        for name, norm in module.named_children():
+            if isinstance(norm, nn.BatchNorm2d):
+                alone = nn.InstanceNorm2d(norm.num_features, norm.eps, affine=True)
+                alone.load_state_dict(norm.state_dict())
+                setattr(module, name, alone)
     return student
 
 
-def merge_head(student: Student) -> Student:
+def load_start(
+        path: Path, classes: ClassTable | None = None, said: ClassTable | None = None) -> Student:
     """
-    Make a student of this package's classes from one of COCO's 80 and background.
+    Load a student to begin with, and give it the classes that are wanted.
 
-    Everything but the last layer is kept. Each class gets the row of its namesake in it, auto
-    that of car, and background its own: what the student had as any other of COCO's classes goes
-    to whichever of ours is next.
-
-    :param student: one of nine classes is returned as it is.
-    :raises ValueError: if it has neither 9 nor 81 classes.
-    """
-    if student.num_classes == NUM_CLASSES:
-        return student
-    if student.num_classes != COCO_CLASSES:
-        raise ValueError(f'{student.num_classes} classes: wanted {NUM_CLASSES} or {COCO_CLASSES}')
-    rows = [COCO_CLASSES - 1 if name == 'background' else
-            COCO_NAMES.index('car' if name == 'auto' else name) for name in CLASS_NAMES]
-    merged = Student()
-    merged.assign({
-        name: tensor[rows] if name.startswith('out_conv3') else tensor
-        for name, tensor in student.state_dict().items()})
-    return merged
-
-
-def load_start(path: Path, num_classes: int) -> Student:
-    """
-    Load a student to begin with; a last layer of 81 classes is mapped to 9 where 9 are wanted.
-
+    :param classes: that are wanted; None: those of the file.
+    :param said: of the file, where it does not say; see :meth:`Student.load`.
     :raises WeightsError: if the weights do not fit.
     """
-    start = Student.load(path, num_classes=None)
-    if start.num_classes == COCO_CLASSES and num_classes == NUM_CLASSES:
-        return merge_head(start)
-    if start.num_classes != num_classes:
-        raise WeightsError(
-            f"student weights '{path}' have {start.num_classes} classes, wanted {num_classes}"
-            + (f' or {COCO_CLASSES}' if num_classes == NUM_CLASSES else ''))
-    return start
+    start = Student.load(path, said)
+    if classes is None:
+        return start
+    origin = start.weights(), start.classes
+    return start.copy_with(start.with_classes(*origin, classes, origin), classes)
 
 
 def validate(student: Student, dataset: Dataset) -> float:
-    """Compute the mean IoU over all images of a data set together, 0 to 1."""
-    engine = InferenceEngine(student)
-    confusion = torch.zeros(NUM_CLASSES, NUM_CLASSES, dtype=torch.long)
+    """Compute the mean IoU over all images of a data set, of the student's classes, 0 to 1."""
+    engine, count = InferenceEngine(student), len(student.classes)
+    confusion = torch.zeros(count, count, dtype=torch.long)
     for index in range(len(dataset)):
         image, label = dataset[index]
-        confusion += confusion_matrix(engine(image), label, NUM_CLASSES)
+        confusion += confusion_matrix(engine(image), label, count)
     return float(class_iou(confusion).nanmean())
 
 
@@ -207,8 +184,8 @@ class Pretraining:
     :param training: data sets that the images of a batch are drawn from.
     :param shares: of each of them in the batches; sum to 1.
     :param settings: see there.
-    :param num_classes: 9, or 81 for data with COCO's own classes.
-    :param start: student to begin with; None for a new one.
+    :param classes: of a new student, which are those of the data sets' labels.
+    :param start: student to begin with instead, with its classes.
     :param origin: what data and start are made from, of what JSON can hold: a checkpoint must be
         of the same.
     :ivar seconds: that were spent on it so far, by whoever drives it.
@@ -217,10 +194,11 @@ class Pretraining:
 
     def __init__(
             self, training: list[Dataset], shares: list[float], settings: PretrainSettings,
-            num_classes: int = NUM_CLASSES, start: Student | None = None,
+            classes: ClassTable = LVS, start: Student | None = None,
             origin: dict[str, Any] | None = None):
         torch.manual_seed(settings.seed)
-        self.student = _normalised_one_by_one(start or Student(num_classes))
+        self.student = _normalised_one_by_one(start or Shadow(classes))
+        table = self.student.classes
         self.settings = settings
         self.step = 0
         self.best_miou = -1.0
@@ -229,7 +207,8 @@ class Pretraining:
         self._shares = shares
         # What a checkpoint must be of to be gone on from.
         self._origin = {
-            **(origin or {}), **asdict(settings), 'classes': self.student.num_classes,
+            **(origin or {}), **asdict(settings), 'classes': list(table.entries),
+            'background': table.background,
             'data': [[dataset.name, len(dataset)] for dataset in training],
             'shares': [round(share, 6) for share in shares]}
         self._average = AveragedModel(
@@ -244,10 +223,9 @@ class Pretraining:
 
     @property
     def result(self) -> Student:
-        """The average of the weights so far, of this package's classes."""
-        student = Student(self.student.num_classes)
-        student.assign(self._average.module.state_dict())
-        return merge_head(student).eval()
+        """The average of the weights so far."""
+        return self.student.copy_with(
+            self._average.module.state_dict(), self.student.classes).eval()
 
     def _move_average(
             self, averaged: list[torch.Tensor], current: list[torch.Tensor], count: int) -> None:
@@ -266,19 +244,20 @@ class Pretraining:
         random = np.random.default_rng((settings.seed, self.step))
         for group in self._optimizer.param_groups:
             group['lr'] = settings.learning_rate_at(self.step)
-        background = self.student.num_classes - 1
         samples = [self._draw(random) for _ in range(settings.batch_size)]
         images, labels = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples))
-        # At the size that the network computes, half; enlarging would take half of the time. Its
-        # pixels lie amid four of the label: one by chance, so that none is preferred.
-        top, left = random.integers(2, size=2)
-        labels = labels[:, top::2, left::2].long()
         with torch.autocast('cpu', self._dtype, enabled=self._dtype != torch.float32):
             # Contiguous: PyTorch 2.13 and 2.15 crash on a CPU that trains the front end in
             # channels_last.
             features = self.student.front(images.permute(0, 3, 1, 2).float().contiguous())
-            logits = self.student.half_size_logits(features, (settings.crop, settings.crop))
-        weights = torch.where(labels == background, 1.0, settings.object_weight)
+            # At the size that the network computes; enlarging would take half of the time.
+            logits = self.student.coarse_logits(features)
+        # A pixel of that lies amid several of the label: one by chance, so that none is preferred.
+        part = settings.crop // logits.shape[2]
+        top, left = random.integers(part, size=2)
+        labels = labels[:, top::part, left::part].long()
+        weights = torch.where(
+            labels == self.student.classes.background, 1.0, settings.object_weight)
         loss = weighted_cross_entropy(logits.float(), labels, weights)
         self._optimizer.zero_grad()
         loss.backward()

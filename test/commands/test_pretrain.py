@@ -12,6 +12,7 @@ import pytest
 import safetensors
 import torch
 
+from shadowtutor_ros.classes import ClassTable, COCO_NAMES, load_classes, LVS
 from shadowtutor_ros.commands.main import main
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.shadow import Shadow
@@ -20,9 +21,13 @@ SMALL = ['--looks', 'night', '--scenes', '1', '--scene-frames', '4', '--scene-si
          '--batch-size', '2', '--crop', '64', '--threads', '1']
 
 
-def recipe(path):
+def metadata(path):
     with safetensors.safe_open(path, 'pt') as file:
-        return json.loads(file.metadata()['recipe'])
+        return file.metadata()
+
+
+def recipe(path):
+    return json.loads(metadata(path)['recipe'])
 
 
 @pytest.fixture
@@ -54,7 +59,9 @@ def test_same_seed_same_student_and_the_recipe_is_kept(tmp_path, folder, capfd):
     assert [data['name'] for data in kept['data']] == ['mine', 'scene']
     assert [data['share'] for data in kept['data']] == [0.75, 0.25]
     assert all(0 <= data['validation_miou'] <= 1 for data in kept['data'])
-    assert str(tmp_path) not in json.dumps(kept)
+    assert kept['classes'] == list(LVS.entries) and students[0].classes == LVS
+    assert metadata(paths[0])['licence'] == 'mine: not said; scene: rendered by this package'
+    assert str(tmp_path) not in json.dumps(metadata(paths[0]))
     assert paths[0].stat().st_size <= 2_000_000
     assert 'step 3: validation mIoU mine' in capfd.readouterr().out
 
@@ -97,20 +104,36 @@ def test_ctrl_c_leaves_a_checkpoint(tmp_path, capfd):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_head_of_81_classes_is_written_as_one_of_nine(tmp_path, capfd):
-    torch.save(Shadow(81).state_dict(), tmp_path / 'coco.pth')
-    out = tmp_path / 'nine.safetensors'
-    assert main(['pretrain', *SMALL, '--start', str(tmp_path / 'coco.pth'), '--steps', '0',
-                 '--out', str(out)]) == 0
-    assert Student.load(out).num_classes == 9
+def test_weights_of_other_classes_get_rows_for_those_that_are_asked_for(tmp_path, capfd):
+    names = ';'.join((*COCO_NAMES, 'background'))
+    first = Shadow(load_classes(names))
+    torch.save(first.state_dict(), tmp_path / 'coco.pth')
+    out, arguments = tmp_path / 'nine.safetensors', [
+        'pretrain', *SMALL, '--start', str(tmp_path / 'coco.pth'), '--steps', '0', '--out']
+    assert main([*arguments, str(out), '--classes', 'lvs']) == 1
+    error = capfd.readouterr().err
+    assert '81 classes' in error and '--start-classes' in error
+    assert main([*arguments, str(out), '--classes', 'lvs', '--start-classes', names]) == 0
+    nine = Student.load(out)
+    assert nine.classes == LVS
+    assert torch.equal(nine.out_conv3.bias[8], first.out_conv3.bias[80])
     assert recipe(out)['start'] == {'file': 'coco.pth', 'recipe': None}
+    assert metadata(out)['licence'] == (
+        'scene: rendered by this package; coco.pth: not said')
+    # Without --classes those of the weights are kept.
+    kept = tmp_path / 'kept.safetensors'
+    assert main([*arguments, str(kept), '--start-classes', names]) == 0
+    assert Student.load(kept).classes.names == (*COCO_NAMES, 'background')
+    assert Student.load(kept).weights_checksum() == first.weights_checksum()
+    assert recipe(kept)['classes'] == [*COCO_NAMES, 'background']
     again = tmp_path / 'again.safetensors'
     assert main(['pretrain', *SMALL, '--start', str(out), '--steps', '1',
                  '--out', str(again)]) == 0
     assert recipe(again)['start'] == {'file': 'nine.safetensors', 'recipe': recipe(out)}
+    assert metadata(again)['licence'] == metadata(out)['licence']
 
 
-def test_coco_with_all_its_classes(tmp_path, capfd):
+def test_a_student_of_cocos_classes_can_be_one_of_the_papers(tmp_path, capfd):
     (tmp_path / 'annotations').mkdir()
     (tmp_path / 'train').mkdir()
     random = np.random.default_rng(0)
@@ -123,10 +146,40 @@ def test_coco_with_all_its_classes(tmp_path, capfd):
         'annotations': [
             {'image_id': number, 'category_id': (1, 90)[number % 2], 'iscrowd': 0, 'area': 900,
              'segmentation': [[10, 10, 40, 10, 40, 40, 10, 40]]} for number in range(3)]}))
-    out = tmp_path / 'student.safetensors'
-    assert main(['pretrain', '--data', str(tmp_path), '--classes', '81', *SMALL, '--steps', '2',
+    out, nine = tmp_path / 'coco.safetensors', tmp_path / 'nine.safetensors'
+    data = ['--data', str(tmp_path), *SMALL]
+    assert main(['pretrain', *data, '--classes', 'toilet', '--steps', '1', '--out', str(out)]) == 1
+    assert 'person, toothbrush' in capfd.readouterr().err
+    assert main(['pretrain', *data, '--classes', 'coco', '--steps', '2',
                  '--schedule', 'milestones', '--learning-rate', '0.001', '--out', str(out)]) == 0
-    assert Student.load(out).num_classes == 9 and recipe(out)['classes'] == 81
+    coco = Student.load(out)
+    assert coco.classes == ClassTable.of(('background', *COCO_NAMES))
+    assert recipe(out)['classes'] == ['background', *COCO_NAMES]
+    assert main(['pretrain', *data, '--start', str(out), '--classes', 'lvs', '--steps', '0',
+                 '--out', str(nine)]) == 0
+    found = Student.load(nine)
+    assert found.classes == LVS
+    for name, other in (('person', 'person'), ('auto', 'car'), ('background', 'background')):
+        assert torch.equal(found.out_conv3.weight[LVS.find(name)],
+                           coco.out_conv3.weight[coco.classes.find(other)])
+
+
+def test_ones_own_classes(tmp_path, folder, capfd):
+    out = tmp_path / 'own.safetensors'
+    arguments = ['pretrain', '--data', str(folder), 'scene', *SMALL, '--steps', '1', '--out',
+                 str(out)]
+    # The ids of the folder's labels are 0, 1 and 8.
+    assert main([*arguments, '--classes', 'crate, person']) == 1
+    assert 'ids of the classes, 0 to 2' in capfd.readouterr().err
+    (folder / 'classes.yaml').write_text(
+        '{background: floor, classes: [{name: crate, id: 0}, {name: stone, id: 1}, '
+        '{name: floor, id: 8}]}')
+    assert main([*arguments, '--classes', 'crate, person']) == 0
+    assert Student.load(out).classes == ClassTable.of(['crate', 'person'])
+    table = tmp_path / 'table.yaml'
+    table.write_text('{background: ground, classes: [{name: crate, id: 20}, ground, person]}')
+    assert main([*arguments, '--classes', str(table)]) == 0
+    assert Student.load(out).classes == load_classes(str(table))
 
 
 @pytest.mark.parametrize('arguments, words', [
@@ -140,7 +193,10 @@ def test_coco_with_all_its_classes(tmp_path, capfd):
     (['--shares', '1,2'], ['1 numbers']),
     (['--shares', '-1'], ['above 0']),
     (['--data', '/nowhere'], ['/nowhere', 'images/']),
-    (['--classes', '81'], ['annotations/']),
+    (['--classes', 'pallet'], ["'scene' shows none", 'pallet']),
+    (['--classes', '/nowhere.yaml'], ['/nowhere.yaml', 'lvs, coco']),
+    (['--classes', 'person, person'], ["'person' is there twice"]),
+    (['--start-classes', 'a;;b,c', '--start', 'x.pth'], ["'b,c' is no name"]),
     (['--start', '/nowhere.pth'], ['/nowhere.pth']),
     (['--resume', '--out', '/nowhere/x.safetensors', '--scenes', '1', '--scene-frames', '1',
       '--scene-size', '96x72'], ['x.checkpoint', 'without --resume'])])
@@ -148,3 +204,9 @@ def test_what_is_wrong_is_one_line_and_status_1(arguments, words, capfd):
     assert main(['pretrain', *arguments]) == 1
     error = capfd.readouterr().err.strip()
     assert all(word in error for word in words) and '\n' not in error
+
+
+def test_data_of_other_classes_is_refused(shared, capfd):
+    assert main(['pretrain', '--data', str(shared('cases/coco/unknown_names'))]) == 1
+    error = capfd.readouterr().err.strip()
+    assert 'helmet' in error and 'person' in error and '\n' not in error

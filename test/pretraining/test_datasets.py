@@ -6,16 +6,37 @@ import cv2
 import numpy as np
 import pytest
 
+from shadowtutor_ros.classes import ClassesError, ClassTable, COCO_NAMES, IGNORE, LVS
 from shadowtutor_ros.evaluation.evaluator import save_mask
-from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, IGNORE
 from shadowtutor_ros.pretraining.datasets import (
-    coco_folder, DatasetError, decode_rle, draw_instances, hold_out, label_folder, scene_dataset)
+    coco_folder, DatasetError, decode_rle, draw_instances, hold_out, label_folder, places_of,
+    scene_dataset)
 
-PERSON, AUTO = CLASS_NAMES.index('person'), CLASS_NAMES.index('auto')
+PERSON, AUTO, BACKGROUND = LVS.find('person'), LVS.find('auto'), LVS.background
+COCO = ClassTable.of(COCO_NAMES)
 
 
 def square(left, top, right, bottom):
     return [[left, top, right, top, right, bottom, left, bottom]]
+
+
+# --- One table's classes as another's ---------------------------------------------------------
+
+def test_classes_are_mapped_by_name_as_far_as_names_tell():
+    wanted = ClassTable.of(['Person', 'car', 'vehicle: tram', 'animal: dog, horse', 'tree'])
+    places = places_of(LVS, wanted)
+    assert places.shape == (256,) and places.dtype == np.uint8
+    # An auto may be a car, or not.
+    assert places[:9].tolist() == [1, 0, IGNORE, 0, 4, 4, 0, 0, 0]
+    assert (places[9:] == IGNORE).all()
+    # All parts of the union are of one class.
+    assert places_of(LVS, ClassTable.of(['traffic: car, bus, truck, tram']))[AUTO] == 1
+    assert places_of(wanted, LVS)[:6].tolist() == [8, PERSON, AUTO, 8, IGNORE, 8]
+    assert places_of(LVS, LVS)[:9].tolist() == list(range(9))
+    # By name too what is background to the one alone.
+    floor = ClassTable.of(['crate', 'floor'], background=1)
+    assert places_of(floor, ClassTable.of(['floor', 'crate']))[:2].tolist() == [2, 1]
+    assert places_of(ClassTable.of(['floor']), floor)[:2].tolist() == [1, 1]
 
 
 # --- A folder of images and labels ---------------------------------------------------------------
@@ -72,13 +93,13 @@ def samples(folder):
 def test_a_palette_changes_nothing(labels):
     before = samples(labels)
     for path in (labels / 'labels').iterdir():
-        save_mask(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), path)
+        save_mask(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), LVS, path)
         assert cv2.imread(str(path)).std() > 10, 'a palette of colours'
     assert all(np.array_equal(*both) for both in zip(samples(labels), before))
 
 
 @pytest.mark.parametrize('spoil, words', [
-    (lambda label: label + 3, 'ids below 9'),
+    (lambda label: label + 3, 'ids of the classes, 0 to 8, or 255, got 11'),
     (lambda label: np.dstack([label] * 3), 'one 8-bit channel'),
     (lambda label: label.astype(np.uint16), 'one 8-bit channel')])
 def test_what_is_no_label_is_refused(labels, spoil, words):
@@ -86,6 +107,49 @@ def test_what_is_no_label_is_refused(labels, spoil, words):
     cv2.imwrite(path, spoil(cv2.imread(path, cv2.IMREAD_UNCHANGED)))
     with pytest.raises(DatasetError, match=words):
         label_folder(labels)
+
+
+def test_labels_hold_the_ids_of_the_classes_that_are_asked_for(labels):
+    table = ClassTable.of(['crate', 'ball', 'bag', 'floor'], 3, {0: 2, 1: 1, 2: 0, 3: 8})
+    training, validation = label_folder(labels, table)
+    found = set().union(*training.classes, *validation.classes)
+    assert found == {0, 1, 2, 3}
+    image, label = training[0]
+    # Of class 2, 1, 0, in the order of the names of the files.
+    kind = round(int(image.mean()) / 20) % 3
+    assert (label[10:20, 10:20] == 2 - kind).all() and (label[30:] == 3).all()
+    assert (label[0] == IGNORE).all()
+    with pytest.raises(DatasetError, match='ids of the classes, 0 to 2, or 255, got 8'):
+        label_folder(labels, ClassTable.of(['crate', 'ball']))
+    gap = ClassTable.of(['crate', 'ball'], ids={1: 7})
+    with pytest.raises(DatasetError, match='ids of the classes, 0 to 7 with gaps'):
+        label_folder(labels, gap)
+
+
+def test_a_folder_may_say_its_own_table(labels):
+    (labels / 'classes.yaml').write_text(
+        '{background: floor, classes: [{name: Ball, id: 0}, {name: crate, id: 1}, '
+        '{name: "vehicle: car, bus", id: 2}, {name: floor, id: 8}]}')
+    wanted = ClassTable.of(['crate', 'ball', 'car'])
+    training, validation = label_folder(labels, wanted)
+    seen = {}
+    for dataset in (training, validation):
+        for index in range(len(dataset)):
+            image, label = dataset[index]
+            kind = round(int(image.mean()) / 20) % 3
+            seen[kind] = set(np.unique(label[10:20, 10:20]).tolist())
+            assert (label[30:] == 0).all() and (label[0] == IGNORE).all()
+    # A vehicle may be a car, or not.
+    assert seen == {0: {2}, 1: {1}, 2: {IGNORE}}
+    with pytest.raises(DatasetError, match='shows none of the classes that are asked for: it has '
+                       'Ball, crate, vehicle, asked for are pallet'):
+        label_folder(labels, ClassTable.of(['pallet']))
+    (labels / 'classes.yaml').write_text('[a, a]')
+    with pytest.raises(ClassesError, match="classes.yaml.*'a' is there twice"):
+        label_folder(labels, wanted)
+    (labels / 'classes.yaml').write_text('[a, b]')
+    with pytest.raises(DatasetError, match='no label: .*ids of classes.yaml, 0 to 2, or 255'):
+        label_folder(labels, ClassTable.of(['b']))
 
 
 def test_a_label_of_another_size_is_refused(labels):
@@ -198,16 +262,46 @@ def test_coco_becomes_this_packages_classes(coco):
     assert 'CC BY' in training.licences[0]
 
 
-def test_coco_keeps_its_own_classes_if_asked(coco):
-    training, validation = coco_folder(coco[0], 81)
-    assert len(training) == len(validation) == 1
-    ours, theirs = validation[0].label, training[0].label
-    assert ours.max() <= BACKGROUND and int(theirs[30, 30]) == 80
-    assert (int(theirs[5, 5]), int(theirs[5, 25]), int(ours[5, 5])) in (
-        (COCO_NAMES.index('cat'), COCO_NAMES.index('car'), PERSON),
-        (COCO_NAMES.index('person'), COCO_NAMES.index('bus'), BACKGROUND))
-    assert int(ours[5, 25]) == AUTO
-    assert training.classes[0] == set(np.unique(theirs).tolist())
+def test_coco_becomes_the_classes_that_are_asked_for(coco):
+    folder, write = coco
+    write('val2017', {7: [(17, (5, 5, 40, 30))]})
+    training, validation = coco_folder(folder, COCO)
+    assert training.classes == [
+        {0, COCO.find('person'), COCO.find('bus')}, {0, COCO.find('cat'), COCO.find('car')}]
+    label = training[1].label
+    assert int(label[5, 5]) == COCO.find('cat') and int(label[5, 25]) == COCO.find('car')
+    assert int(label[30, 30]) == 0 and set(np.unique(label).tolist()) == training.classes[1]
+    assert (validation[0].label == COCO.find('cat')).sum() == 35 * 25
+    table = ClassTable.of(['animal: dog, CAT', 'Bus'])
+    training, _ = coco_folder(folder, table)
+    assert training.classes == [{0, 2}, {0, 1}]
+    assert int(training[0].label[5, 5]) == 0, 'nobody asked for people'
+
+
+def test_coco_without_what_is_asked_for_is_refused(coco, shared):
+    folder, _ = coco
+    with pytest.raises(DatasetError, match='shows none of the classes that are asked for: it has '
+                       'person, bus, cat, car, asked for are pallet, forklift'):
+        coco_folder(folder, ClassTable.of(['pallet', 'forklift']))
+    many = ClassTable.of([f'n{number}' for number in range(20)])
+    with pytest.raises(DatasetError, match='asked for are n0, n1, .*, n9 and 10 more'):
+        coco_folder(folder, many)
+    folder = shared('cases/coco/unknown_names')
+    with pytest.raises(DatasetError, match='unknown_names.*it has helmet'):
+        coco_folder(folder)
+    training, _ = coco_folder(folder, ClassTable.of(['Helmet']))
+    assert (training[0].label == 1).sum() == 800
+
+
+def test_coco_whose_names_alone_are_known_is_refused(coco):
+    # The list of categories has 'car', but no picture to train on does.
+    folder, write = coco
+    for path in (folder / 'annotations').iterdir():
+        path.unlink()
+    write('train', {1: [(1, (0, 0, 10, 10))]})
+    write('val', {2: [(3, (0, 0, 10, 10))]})
+    with pytest.raises(DatasetError, match='shows none'):
+        coco_folder(folder, ClassTable.of(['car']))
 
 
 def test_a_coco_file_that_is_none_is_refused(coco):
@@ -229,3 +323,18 @@ def test_scenes_are_rendered_with_their_labels():
     image, label = dataset[7]
     assert image.shape == (48, 64, 3) and label.shape == (48, 64) and label.max() <= BACKGROUND
     assert (dataset[7].image == image).all() and (dataset[0].image != image).any()
+
+
+def test_scenes_have_the_classes_that_are_asked_for():
+    theirs = scene_dataset(['day'], range(3, 4), 6, (192, 128))
+    table = ClassTable.of(['animal: dog, bird, horse', 'person', 'auto'])
+    ours = scene_dataset(['day'], range(3, 4), 6, (192, 128), classes=table)
+    rows = table.rows(LVS.names)
+    seen = set()
+    for index in range(6):
+        assert (ours[index].label == rows[theirs[index].label]).all()
+        seen |= set(np.unique(ours[index].label).tolist())
+    assert len(seen) > 2
+    with pytest.raises(DatasetError, match="'scene' shows none .*it has person, bicycle, .*, asked"
+                       ' for are pallet'):
+        scene_dataset(['day'], range(3, 4), 6, (192, 128), classes=ClassTable.of(['pallet']))

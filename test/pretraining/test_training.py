@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from shadowtutor_ros.labels import BACKGROUND, CLASS_NAMES, COCO_NAMES, IGNORE
+from shadowtutor_ros.classes import ClassTable, COCO_NAMES, IGNORE, LVS
 from shadowtutor_ros.models.student.base import Student, WeightsError
 from shadowtutor_ros.models.student.shadow import Shadow
-from shadowtutor_ros.pretraining.datasets import COCO_CLASSES, Dataset, Sample
+from shadowtutor_ros.pretraining.datasets import Dataset, Sample
 from shadowtutor_ros.pretraining.training import (
-    augment, CheckpointError, load_start, merge_head, Pretraining, PretrainSettings,
-    repeat_factors, validate)
+    augment, CheckpointError, load_start, Pretraining, PretrainSettings, repeat_factors, validate)
+
+BACKGROUND = LVS.background
+COCO = ClassTable.of(COCO_NAMES)
 
 SMALL = PretrainSettings(steps=6, batch_size=2, crop=64, seed=1)
 
@@ -75,6 +77,10 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         Pretraining([discs()], [1.0], PretrainSettings(batch_size=3, crop=64, seed=1)).load(path)
     with pytest.raises(CheckpointError, match='data'):
         Pretraining([discs(4)], [1.0], SMALL).load(path)
+    # As many classes, but others; or another of them is the background.
+    for table in (ClassTable.of(('cat', *LVS.entries[1:]), 8), ClassTable.of(LVS.entries, 0)):
+        with pytest.raises(CheckpointError, match='a training with (classes|background)'):
+            Pretraining([discs()], [1.0], SMALL, table).load(path)
     path.write_bytes(b'garbage')
     with pytest.raises(CheckpointError, match='cannot be read'):
         pretraining.load(path)
@@ -182,44 +188,81 @@ def test_each_image_of_a_batch_is_normalised_by_its_own_statistics():
     assert not torch.allclose(together, mixed, atol=1e-1)
 
 
-def test_a_head_of_coco_becomes_one_of_nine():
+def test_any_classes_can_be_trained(tmp_path):
+    # Background is not the last, and what is not it weighs more.
+    table = ClassTable.of(['crate', 'ball'])
+    data = discs(classes=(1, 2), background=0)
+    settings = PretrainSettings(steps=60, batch_size=2, crop=96, average=0.9)
+    pretraining = Pretraining([data], [1.0], settings, table)
+    untrained = validate(pretraining.result, data)
+    for _ in range(60):
+        pretraining.train_step()
+    assert validate(pretraining.result, data) > untrained + 0.3
+    pretraining.result.save(tmp_path / 'it.safetensors')
+    assert Student.load(tmp_path / 'it.safetensors').classes == table
+
+
+def test_objects_weigh_more_wherever_the_background_is():
+    def losses(place):
+        """Return the first loss with the background at a place, by the weight of objects."""
+        table = ClassTable.of(['crate', 'ball', 'floor'], background=place)
+        torch.manual_seed(0)
+        start = Shadow(table)
+        return [Pretraining(
+            [discs(classes=(1,), background=place)], [1.0],
+            PretrainSettings(batch_size=2, crop=64, object_weight=weight), table,
+            copy.deepcopy(start)).train_step() for weight in (1.0, 3.0)]
+
+    for place in (0, 2):
+        once, thrice = losses(place)
+        assert once < thrice < 2.5 * once, 'what is weighed is less than all'
+
+
+def test_validation_is_on_the_classes_of_the_student():
     torch.manual_seed(0)
-    student = Shadow(COCO_CLASSES)
-    merged = merge_head(student)
+    student = Shadow(COCO).eval()
+    with torch.no_grad():
+        student.out_conv3.weight.zero_()
+        student.out_conv3.bias.zero_()
+        student.out_conv3.bias[COCO.find('zebra')] = 1.0
+    label = np.full((64, 96), COCO.find('zebra'), np.uint8)
+    label[:32] = COCO.find('toothbrush')
+    label[:, :24] = IGNORE
+    sample = Sample(np.zeros((64, 96, 3), np.uint8), label)
+    assert validate(student, Dataset('zebras', lambda index: sample, 2)) == pytest.approx(0.25)
+
+
+def test_a_student_of_coco_is_one_of_the_papers_classes_too(tmp_path):
+    torch.manual_seed(0)
+    Shadow(COCO).save(tmp_path / 'coco.safetensors')
+    coco = Student.load(tmp_path / 'coco.safetensors')
+    assert load_start(tmp_path / 'coco.safetensors').weights_checksum() == coco.weights_checksum()
+    nine = load_start(tmp_path / 'coco.safetensors', LVS)
+    assert nine.classes == LVS and not nine.training
     image = torch.rand(1, 3, 64, 96) * 255
     with torch.inference_mode():
-        theirs, ours = student(image)[0], merged(image)[0]
-    for index, name in enumerate(CLASS_NAMES):
-        row = {'auto': COCO_NAMES.index('car'), 'background': 80}.get(name)
-        row = COCO_NAMES.index(name) if row is None else row
+        theirs, ours = coco(image)[0], nine(image)[0]
+    for index, name in enumerate(LVS.names):
+        row = COCO.find('car' if name == 'auto' else name)
         assert torch.allclose(ours[index], theirs[row], atol=1e-4)
-    assert merge_head(merged) is merged
-    with pytest.raises(ValueError, match='17 classes'):
-        merge_head(Shadow(17))
-
-
-def test_training_on_cocos_own_classes_gives_a_student_of_nine(tmp_path):
-    pretraining = Pretraining([discs(classes=(0, 15), background=80)], [1.0], SMALL, COCO_CLASSES)
-    for _ in range(2):
-        assert np.isfinite(pretraining.train_step())
-    assert pretraining.student.num_classes == COCO_CLASSES
-    pretraining.result.save(tmp_path / 'nine.safetensors')
-    assert Student.load(tmp_path / 'nine.safetensors').num_classes == 9
 
 
 def test_weights_to_begin_with(tmp_path):
-    nine, coco, other = Shadow(), Shadow(COCO_CLASSES), Shadow(5)
+    # As the first implementation numbers them, in a file that does not say so.
+    table = ClassTable.of((*COCO_NAMES, 'background'))
+    nine, coco = Shadow(), Shadow(table)
     paths = {}
-    for name, student in (('nine', nine), ('coco', coco), ('other', other)):
+    for name, student in (('nine', nine), ('coco', coco)):
         paths[name] = tmp_path / f'{name}.pth'
         torch.save(student.state_dict(), paths[name])
-    assert load_start(paths['nine'], 9).weights_checksum() == nine.weights_checksum()
-    assert load_start(paths['coco'], 81).weights_checksum() == coco.weights_checksum()
-    assert load_start(paths['coco'], 9).weights_checksum() == (
-        merge_head(coco).weights_checksum())
-    with pytest.raises(WeightsError, match='have 9 classes, wanted 81'):
-        load_start(paths['nine'], 81)
-    with pytest.raises(WeightsError, match='have 5 classes, wanted 9 or 81'):
-        load_start(paths['other'], 9)
+    assert load_start(paths['nine'], LVS).weights_checksum() == nine.weights_checksum()
+    with pytest.raises(WeightsError, match='81 classes and do not say which'):
+        load_start(paths['coco'], LVS)
+    assert load_start(paths['coco'], None, table).weights_checksum() == coco.weights_checksum()
+    found = load_start(paths['coco'], LVS, table).out_conv3.weight
+    assert torch.equal(found[LVS.find('horse')], coco.out_conv3.weight[table.find('horse')])
+    assert torch.equal(found[8], coco.out_conv3.weight[80])
+    more = load_start(paths['nine'], COCO)
+    assert torch.equal(more.out_conv3.bias[COCO.find('truck')], nine.out_conv3.bias[2])
     start = Pretraining([discs()], [1.0], SMALL, start=nine)
     assert start.result.weights_checksum() == nine.weights_checksum()

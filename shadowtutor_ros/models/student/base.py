@@ -12,8 +12,9 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import nn
+import torch.nn.functional as F
 
-from shadowtutor_ros.classes import ClassesError, ClassTable, LVS
+from shadowtutor_ros.classes import ClassTable, LVS, name_key
 from shadowtutor_ros.models.pth import load_pth, UnknownPthError
 
 #: The weights that the package ships, made by `shadowtutor pretrain`.
@@ -51,10 +52,10 @@ class FastPath(Protocol):
     """A student's network as inference runs it; never trained."""
 
     def swap(self, tensors: Weights) -> None:
-        """Replace weights: float32, by the student's names."""
+        """Replace weights: float32, by the student's names; none of the head, see below."""
 
     def offer(self, student: 'Student', rows: tuple[int, ...]) -> None:
-        """Compute these rows of the last layer alone, of weights that were swapped in before."""
+        """Compute these rows of the head alone; all weights are those of the student now."""
 
     def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
@@ -72,7 +73,8 @@ class Student(nn.Module):
     A student network; its architectures are subclasses.
 
     Each has blocks, which are its direct children by name: those of the encoder are the front end,
-    those of the decoder the back end, the last of them the head, whose tensors have a row a class.
+    those of the decoder the back end, the last of them the head: a convolution, whose weight and
+    bias have a row a class.
 
     :cvar architecture: its name.
     :cvar encoder, decoder: names of their blocks, in the order of computation.
@@ -103,18 +105,37 @@ class Student(nn.Module):
         """
         raise NotImplementedError
 
+    def coarse_logits(
+            self, features: tuple[torch.Tensor, ...],
+            rows: tuple[int, ...] | None = None) -> torch.Tensor:
+        """
+        Run the decoder, the back end, but for the enlargement at its end.
+
+        :param features: of :meth:`front`.
+        :param rows: classes that logits are computed of, alone; None: all.
+        :returns: logits, N×rows×h×w, an integer part of the padded size.
+        """
+        raise NotImplementedError
+
     def back(
             self, features: tuple[torch.Tensor, ...], size: tuple[int, int],
             rows: tuple[int, ...] | None = None) -> torch.Tensor:
         """
         Run the decoder, the back end.
 
-        :param features: of :meth:`front`.
+        :param features, rows: as for :meth:`coarse_logits`.
         :param size: (H, W) of the images, which is the size of the result.
-        :param rows: classes that logits are computed of, alone; None: all.
         :returns: logits, N×rows×H×W.
         """
-        raise NotImplementedError
+        padded = tuple(side + -side % self.multiple for side in size)
+        logits = F.interpolate(
+            self.coarse_logits(features, rows), size=padded, mode='bilinear', align_corners=False)
+        return logits[:, :, :size[0], :size[1]]
+
+    def padded(self, x: torch.Tensor) -> torch.Tensor:
+        """Repeat the border of images, N×C×H×W, until H and W are multiples of ``multiple``."""
+        bottom, right = (-side % self.multiple for side in x.shape[2:])
+        return F.pad(x, (0, right, 0, bottom), mode='replicate') if bottom or right else x
 
     def plain_logits(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the logits of all classes layer by layer; parameters as for :meth:`forward`."""
@@ -277,11 +298,33 @@ class Student(nn.Module):
                 '.safetensors file or a .pth state dict of tensors alone') from None
         try:
             kind = architecture(metadata.get('architecture', 'shadow'))
-            student = kind(_classes_of(metadata) or classes or LVS)
+            mean = metadata.get('pixel_mean', json.dumps(kind.pixel_mean))
+            if mean != json.dumps(kind.pixel_mean):
+                raise WeightsError(
+                    f'they were trained on pixels less {mean[:60]}, this package subtracts '
+                    f'{list(kind.pixel_mean)}')
+            said = _classes_of(metadata) or classes
+            if said is None:
+                kind.check_rows(state, LVS)
+            student = kind(said or LVS)
             student.assign(state)
         except WeightsError as error:
             raise WeightsError(f"student weights '{path}' do not fit: {error}") from None
         return student.eval()
+
+    @classmethod
+    def check_rows(cls, state: Any, classes: ClassTable) -> None:
+        """
+        Check that weights whose classes nobody says can be of a table.
+
+        :raises WeightsError: if they have rows for another number.
+        """
+        bias = state.get(f'{cls.decoder[-1]}.bias') if isinstance(state, dict) else None
+        if isinstance(bias, torch.Tensor) and bias.ndim == 1 and len(bias) != len(classes):
+            raise WeightsError(
+                f'they are of {len(bias)} classes and do not say which; a file that does is '
+                'written by shadowtutor pretrain --steps 0 with them as --start, and all their '
+                'classes, in their order, as --start-classes')
 
     def assign(self, state: Weights) -> None:
         """
@@ -360,7 +403,7 @@ def _classes_of(metadata: dict[str, str]) -> ClassTable | None:
         return LVS
     try:
         return ClassTable.from_dict(json.loads(text))
-    except (ValueError, ClassesError) as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f'its classes are {text[:80]!r} ({error})') from None
 
 
@@ -372,7 +415,7 @@ def _made_row(word: str, tensor: str, shape: torch.Size, fan_in: int) -> torch.T
     with every version of every library.
     """
     count = int(np.prod(shape))
-    key = f"{' '.join(word.split()).casefold()}/{tensor}"
+    key = f'{name_key(word)}/{tensor}'
     bits = np.frombuffer(hashlib.shake_256(key.encode()).digest(4 * count), '<u4')
     values = (bits.astype(np.float64) / 2 ** 31 - 1) / np.sqrt(fan_in)
     return torch.from_numpy(values.astype(np.float32).reshape(tuple(shape)))

@@ -76,7 +76,9 @@ class InferenceEngine:
         own = self.student.state_dict()
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
-        self._fast.swap(tensors)
+        # There may be other rows of the head by now than when the fast path was made.
+        self._fast.swap({name: tensor for name, tensor in tensors.items()
+                         if not self.student.has_rows(name)})
         self.encoder_version += any(
             name.partition('.')[0] in self.student.encoder for name in tensors)
         self._fast.offer(self.student, self._rows)

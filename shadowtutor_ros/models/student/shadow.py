@@ -119,11 +119,7 @@ class Shadow(Student):
         Where a side is no multiple of 8 the border is repeated until it is: only then can the last
         layers be computed as one.
         """
-        height, width = x.shape[2:]
-        bottom, right = -height % self.multiple, -width % self.multiple
-        if bottom or right:
-            x = F.pad(x, (0, right, 0, bottom), mode='replicate')
-        return self.encode(self.stem(x - self._mean))
+        return self.encode(self.stem(self.padded(x) - self._mean))
 
     def stem(self, centred: torch.Tensor) -> torch.Tensor:
         """Run the first two convolutions on pixels whose mean was subtracted."""
@@ -135,19 +131,16 @@ class Shadow(Student):
         enc2 = self.enc2(enc1)
         return Features(enc1, enc2, self.enc3(enc2))
 
-    def back(
-            self, features: Features, size: tuple[int, int],
-            rows: tuple[int, ...] | None = None) -> torch.Tensor:
-        """Run the decoder, the back end; see :meth:`Student.back`."""
-        # The first implementation enlarges before its 1×1 convolution. Both are linear and a
-        # bilinear enlargement's weights sum to one, so the order does not matter to the result;
-        # this way the convolution has a quarter of the pixels and the enlargement fewer channels.
-        logits = self._half_size_logits(self.decode(features), rows)
-        logits = _resize(logits, (2 * logits.shape[2], 2 * logits.shape[3]))
-        return logits[:, :, :size[0], :size[1]]
+    def coarse_logits(
+            self, features: Features, rows: tuple[int, ...] | None = None) -> torch.Tensor:
+        """
+        Run the decoder, the back end, to half the size; see :meth:`Student.coarse_logits`.
 
-    def _half_size_logits(
-            self, dec3: torch.Tensor, rows: tuple[int, ...] | None) -> torch.Tensor:
+        The first implementation enlarges before its 1×1 convolution. Both are linear and a
+        bilinear enlargement's weights sum to one, so the order does not matter to the result; this
+        way the convolution has a quarter of the pixels and the enlargement fewer channels.
+        """
+        dec3 = self.decode(features)
         # Merging anew for every training step spares a CPU arithmetic; a GPU it costs twice the
         # time of the step, in small kernels.
         if dec3.device.type == 'cpu':
@@ -212,8 +205,7 @@ class FastShadow:
         """See :class:`.base.FastPath`."""
         own = self._network.state_dict()
         for name, tensor in tensors.items():
-            if not Shadow.has_rows(name):  # those are in the tail
-                own[name].copy_(SHRINK * tensor if _ends_block(name) else tensor)
+            own[name].copy_(SHRINK * tensor if _ends_block(name) else tensor)
 
     def offer(self, student: Shadow, rows: tuple[int, ...]) -> None:
         """See :class:`.base.FastPath`."""

@@ -7,13 +7,15 @@ import cv2
 import numpy as np
 import pytest
 from shadowtutor_ros.algorithms.student_training import StudentTrainer, TrainingSettings
+from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.limits import MIN_SIDE
 from shadowtutor_ros.models.student import inference
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import cuda_is_lost, InferenceEngine
-from shadowtutor_ros.models.student.shadow import Shadow
+from shadowtutor_ros.models.student.shadow import Shadow, SHRINK
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
+import torch.nn.functional as F
 
 
 def picture(height=64, width=96, seed=0):
@@ -58,15 +60,15 @@ def test_equals_the_first_implementation(shared, first_student, precision, share
     assert (mask == golden['logits'].argmax(0)).mean() >= share
 
 
-def test_keeps_the_innermost_features_of_the_last_frame(student, device):
+def test_keeps_the_features_of_the_last_frame(student, device):
     engine, frame = InferenceEngine(student, device=device), picture()
-    assert engine.last_enc3 is None
+    assert engine.features is None
     engine(picture(seed=1))
     engine(frame)
     with torch.no_grad():
         expected = student.front(torch.from_numpy(frame).permute(2, 0, 1)[None].float()).enc3
     # TensorFloat-32, CUDA's default, would be off by 1e-3.
-    assert torch.allclose(engine.last_enc3.cpu(), inference.SHRINK * expected, atol=1e-5)
+    assert torch.allclose(engine.features.cpu(), SHRINK * expected, atol=1e-5)
 
 
 def test_float16_holds_large_features(student, monkeypatch, device):
@@ -81,12 +83,12 @@ def test_float16_holds_large_features(student, monkeypatch, device):
     assert (mask == plain(student, frame)).mean() >= 0.98
 
 
-@pytest.mark.parametrize('size', [(64, 96), (65, 97)])
+@pytest.mark.parametrize('size', [(64, 96), (72, 104)])
 def test_leaves_nothing_on_the_host(student, size):
     # PyTorch refuses to mix tensors of its device without memory with those of the host.
     engine = InferenceEngine(student, 'fast', 'meta')
-    mask, enc3 = engine._infer(torch.zeros(*size, 3, dtype=torch.uint8))
-    assert mask.device.type == enc3.device.type == 'meta'
+    mask, features = engine._infer(torch.zeros(*size, 3, dtype=torch.uint8))
+    assert mask.device.type == features.device.type == 'meta'
     assert mask.shape == size and mask.dtype == torch.uint8
 
 
@@ -187,7 +189,7 @@ def chosen_from(student, frame, classes):
     return np.array(classes)[student(x)[0][list(classes)].argmax(0).numpy()]
 
 
-@pytest.mark.parametrize('size', [(64, 96), (65, 97)])  # by other layers, each
+@pytest.mark.parametrize('size', [(64, 96), (65, 97)])  # padded, the second
 @pytest.mark.parametrize('precision, share', [('exact', 1.0), ('fast', 0.98)])
 def test_chooses_from_the_classes_that_are_allowed(student, monkeypatch, size, precision, share):
     monkeypatch.setattr(inference, 'half_precision', lambda device: torch.float16)
@@ -270,6 +272,8 @@ def test_frames_of_changing_size(student, device):
             assert agree(engine(frame), plain(student, frame), device)
 
 
+# --- classes -------------------------------------------------------------------------------------
+
 @pytest.mark.parametrize('size', [(64, 96), (65, 97)])
 @pytest.mark.parametrize('precision', ['exact', 'fast'])
 def test_chooses_from_the_classes_that_it_is_restricted_to(student, precision, size, device):
@@ -281,8 +285,116 @@ def test_chooses_from_the_classes_that_it_is_restricted_to(student, precision, s
     assert first not in engine(frame)
     engine.swap(student.tensors())  # which merges the last layers anew
     assert first not in engine(frame)
-    engine.restrict(tuple(range(student.num_classes)))
+    engine.restrict(tuple(range(len(student.classes))))
     assert agree(engine(frame), everything, device)
+
+
+OTHER = ClassTable.of(['pallet', 'person', 'auto', 'forklift', 'sign'])
+
+
+def with_classes(student, classes):
+    origin = student.weights(), student.classes
+    return student.with_classes(*origin, classes, origin)
+
+
+@pytest.mark.parametrize('size', [(64, 96), (65, 97)])
+@pytest.mark.parametrize('precision, share', [('exact', 1.0), ('fast', 0.98)])
+def test_goes_on_with_other_classes(student, precision, share, size, device, monkeypatch):
+    if device == 'cpu':
+        monkeypatch.setattr(inference, 'half_precision', lambda device: torch.float16)
+    engine, frame = InferenceEngine(student, precision, device), picture(*size)
+    before = engine(frame)
+    engine.restrict((0, 2))
+    weights = with_classes(student, OTHER)
+    engine.change_classes(weights, OTHER)
+    assert engine.classes is OTHER
+    expected = student.copy_with(weights, OTHER)
+    assert engine.student.weights_checksum() == expected.weights_checksum()
+    assert (engine(frame) == plain(expected, frame)).mean() >= share * (
+        1 if device == 'cpu' else 0.999)  # all of them are on offer
+    engine.restrict((1, 5))
+    assert (engine(frame) == chosen_from(expected, frame, (1, 5))).mean() >= share * (
+        1 if device == 'cpu' else 0.999)
+    engine.change_classes(student.weights(), LVS)
+    assert engine.classes is LVS and agree(engine(frame), before, device)
+
+
+def test_a_change_of_classes_may_change_other_weights_too(student):
+    torch.manual_seed(3)
+    other, frame = Shadow(OTHER).eval(), picture()
+    engine = InferenceEngine(student)
+    version = engine.encoder_version
+    engine.change_classes(other.weights(), OTHER)
+    assert (engine(frame) == plain(other, frame)).all()
+    assert engine.encoder_version == version + 1
+    engine.change_classes(other.copy_with(with_classes(other, LVS), LVS).weights(), LVS)
+    assert engine.encoder_version == version + 1, 'the encoder is the same'
+
+
+def test_a_change_of_classes_leaves_the_given_student_as_it_is(student):
+    before = student.weights_checksum()
+    engine = InferenceEngine(student)
+    engine.change_classes(with_classes(student, OTHER), OTHER)
+    engine.swap(Shadow(OTHER).tensors())
+    assert student.classes is LVS and student.weights_checksum() == before
+
+
+@pytest.mark.parametrize('count', [2, 9, 255])
+def test_any_number_of_classes(count):
+    table = ClassTable.of([f'class {number}' for number in range(count - 1)])
+    torch.manual_seed(3)
+    student, frame = Shadow(table).eval(), picture()
+    mask = InferenceEngine(student)(frame)
+    assert (mask == plain(student, frame)).all() and mask.max() < count
+
+
+# --- confidence ----------------------------------------------------------------------------------
+
+@torch.no_grad()
+def probability(student, frame, rows):
+    """Compute the largest probability of each pixel, enlarged from half the size."""
+    features = student.front(torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float())
+    half = student.coarse_logits(features, rows)[0].softmax(0).amax(0)
+    enlarged = F.interpolate(half[None, None], scale_factor=2, mode='bilinear')[0, 0]
+    return 255 * enlarged[:frame.shape[0], :frame.shape[1]].numpy()
+
+
+@pytest.mark.parametrize('size', [(64, 96), (65, 97)])
+@pytest.mark.parametrize('offered', [tuple(range(9)), (1, 5), (3,)])
+def test_says_how_sure_it_is(student, size, offered, device):
+    engine, frame = InferenceEngine(student, device=device), picture(*size)
+    engine(frame)
+    assert engine.confidence is None, 'nobody asked'
+    engine.with_confidence = True
+    engine.restrict(offered)
+    mask = engine(frame)
+    assert engine.confidence.shape == mask.shape == size
+    assert engine.confidence.dtype == np.uint8
+    off = np.abs(engine.confidence - probability(student, frame, offered))
+    assert off.max() < (1 if device == 'cpu' else 4)
+    if len(offered) == 1:
+        assert (engine.confidence == 255).all()
+    else:
+        assert engine.confidence.min() < 200
+        assert engine.confidence.min() >= 255 // len(offered) - 1
+    engine.with_confidence = False
+    assert agree(engine(frame), mask, device) and engine.confidence is None
+
+
+def test_confidence_has_the_size_of_the_frame_where_that_is_reduced(student):
+    engine = InferenceEngine(student, width=48)
+    engine.with_confidence = True
+    assert engine(picture(64, 96)).shape == engine.confidence.shape == (64, 96)
+
+
+def test_a_frame_that_is_padded_has_no_trace_of_it(student):
+    engine, frame = InferenceEngine(student), picture(65, 97)
+    engine.with_confidence = True
+    mask, sure = engine(frame), engine.confidence
+    whole = cv2.copyMakeBorder(frame, 0, 7, 0, 7, cv2.BORDER_REPLICATE)
+    assert (engine(whole)[:65, :97] == mask).all()
+    assert (engine.confidence[:65, :97] == sure).all()
+    assert mask.flags.c_contiguous and sure.flags.c_contiguous
 
 
 def test_warm_up_changes_nothing(student):
