@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.labels import class_map, COCO_NAMES, IGNORE, NUM_CLASSES
 from shadowtutor_ros.world.scenes import Scene
 
@@ -291,7 +292,7 @@ def coco_folder(
 
 def scene_dataset(
         looks: list[str], seeds: range, frames: int, size: tuple[int, int],
-        length: int = 16000) -> Dataset:
+        length: int = 16000, classes: ClassTable = LVS) -> Dataset:
     """
     Open frames of the built-in scene with their exact labels; each is kept once it is rendered.
 
@@ -300,6 +301,7 @@ def scene_dataset(
     :param frames: of each scene, evenly spread over ``length``.
     :param size: (width, height).
     :param length: frames that a scene is looked at for.
+    :param classes: that they are labelled with.
     """
     scenes = [Scene(seed, look, *size) for look in looks for seed in seeds]
     indices = np.linspace(0, length - 1, frames, dtype=int)
@@ -308,7 +310,7 @@ def scene_dataset(
     def read(index: int) -> Sample:
         if index not in kept:
             scene, frame = divmod(index, frames)
-            rendered = scenes[scene].render(int(indices[frame]))
+            rendered = scenes[scene].render(int(indices[frame]), classes)
             kept[index] = Sample(rendered.image, rendered.label)
         return kept[index]
 
