@@ -435,9 +435,13 @@ class Scene:
 
 def _regions(mask: np.ndarray, x: int, y: int) -> list[tuple[int, int, int, int]]:
     """Return the boxes of a mask's regions, moved by x, y."""
-    # The first component is all that is not in the mask.
-    found = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
-    return [(x + u, y + v, x + u + w, y + v + h) for u, v, w, h, _ in found.tolist()]
+    u, v, w, h = cv2.boundingRect(mask)
+    if not w:
+        return []
+    x, y = x + u, y + v
+    # The first region is all that is not in the mask.
+    regions = cv2.connectedComponentsWithStats(mask[v:v + h, u:u + w])[2][1:, :4].tolist()
+    return [(x + u, y + v, x + u + w, y + v + h) for u, v, w, h in regions]
 
 
 def _blend(area: np.ndarray, colour: np.ndarray | None, alpha: np.ndarray) -> None:

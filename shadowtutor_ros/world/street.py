@@ -79,7 +79,7 @@ def sky(look: sprites.Look, rng, width: int, height: int) -> tuple[np.ndarray, n
             wide = max(int(height * rng.uniform(0.08, 0.22)), 1)
             tall = int(height * tallest * rng.uniform(0.35, 1.0))
             sky[height - tall:, x:x + wide] = tint * rng.uniform(0.95, 1.03)
-            things[height - tall:, x:x + wide] = NUMBER['building/skyline']
+            things[height - tall:, x:x + wide] = NUMBER['building']
             x += wide
     return sky.clip(0, 255).astype(np.uint8), things
 

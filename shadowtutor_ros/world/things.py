@@ -31,7 +31,7 @@ THINGS: tuple[str, ...] = (
     'ground', 'ground/road', 'ground/road/lane marking', 'ground/road/crosswalk',
     'ground/road/path', 'ground/sidewalk', 'ground/sidewalk/curb', 'ground/grass', 'ground/sand',
     'ground/curb',
-    'building', 'building/skyline', 'building/roof', 'building/window', 'building/door',
+    'building', 'building/roof', 'building/window', 'building/door',
     'building/awning', 'building/sign',
     'vegetation', 'vegetation/tree', 'vegetation/tree/trunk', 'vegetation/bush',
     'vegetation/bush/hedge',

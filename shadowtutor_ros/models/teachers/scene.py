@@ -18,7 +18,8 @@ class SceneTeacher:
     or resized, as long as its bottom edge is there and its proportions are kept.
 
     A pixel is of the class of what is seen there, such as a wheel, or, where the table has none
-    for that, of what it belongs to: the car, or the vehicle.
+    for that, of what it belongs to: the car, or the vehicle. The houses of a street differ with
+    the size that it is rendered at, so that a frame which was resized has others than its label.
     """
 
     def __init__(self) -> None:
