@@ -113,8 +113,8 @@ def _house(c: Canvas, rng, x: float, width: float) -> None:
     if c.look.snow:
         roof = (236, 240, 244)
     c.polygon(((x - 0.1, height), (x + width + 0.1, height), (x + width - 0.5, height + 1.2),
-               (x + 0.5, height + 1.2)), roof, part='building/roof', second=np.multiply(roof, 0.75),
-              pattern=lambda u, v: (v / 0.16 % 1) < 0.2)
+               (x + 0.5, height + 1.2)), roof, second=np.multiply(roof, 0.75),
+              part='building/roof', pattern=lambda u, v: (v / 0.16 % 1) < 0.2)
     c.box(x, 0, width, height, wall, grain=0.1, second=np.multiply(wall, 0.8), pattern=_bricks,
           part='building')
     c.box(x - 0.06, height - 0.16, width + 0.12, 0.18, np.multiply(wall, 1.12), part='building')
@@ -191,11 +191,13 @@ def facades(look: sprites.Look, rng, scale: float) -> tuple[np.ndarray, np.ndarr
         edges = (number + np.concatenate(((0,), np.cumsum(parts / parts.sum())))) * DISTRICT
         for x, end in zip(edges, edges[1:]):
             _FRONTS[district.name](canvas, rng, x, end - x)
-    sprite, area = canvas.sprite(look.fog), np.s_[:int(_FACADE_HEIGHT * scale), :int(LOOP * scale)]
-    return sprite.levels[1][area], sprite.things[::2, ::2][area]
+    sprite = canvas.sprite(look.fog)
+    area = np.s_[:int(_FACADE_HEIGHT * scale), :int(LOOP * scale)]
+    return sprite.levels[1][area], sprite.things[1::2, 1::2][area]
 
 
-def ground(look: sprites.Look, depths: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+def ground(
+        look: sprites.Look, depths: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
     """
     Paint the ground, one row of the frame after the other.
 
