@@ -166,7 +166,8 @@ class ClassTable:
 
         :param vocabulary: the other's names, in the order of its ids.
         :returns: (len(vocabulary),) uint8, the place of each here; the background of those that
-            are not wanted. Where names are there twice, each is mapped.
+            are not wanted. Of a union the members count; its own name does where the vocabulary
+            has none of them. Where names are there twice, each is mapped.
         """
         return _rows(self, tuple(vocabulary))
 
@@ -408,10 +409,14 @@ def _places(table: ClassTable) -> dict[str, int]:
 
 @lru_cache(maxsize=64)
 def _rows(table: ClassTable, vocabulary: tuple[str, ...]) -> np.ndarray:
-    places = {name_key(member): place for member, place in table.phrases}
-    places.update(_places(table))  # a teacher that knows the union itself
-    rows = np.array([places.get(name_key(name), table.background) for name in vocabulary],
-                    np.uint8)
+    keys = list(map(name_key, vocabulary))
+    places: dict[str, int] = {}
+    for place, (name, members) in enumerate(zip(table.names, table.members)):
+        # Who knows none of a union's members may know the union itself.
+        known = [member for member in members if name_key(member) in keys] or [name]
+        for word in known:
+            places.setdefault(name_key(word), place)
+    rows = np.array([places.get(key, table.background) for key in keys], np.uint8)
     rows.flags.writeable = False
     return rows
 

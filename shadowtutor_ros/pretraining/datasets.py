@@ -12,6 +12,7 @@ from PIL import Image
 
 from shadowtutor_ros.classes import ClassTable, IGNORE, load_classes, LVS
 from shadowtutor_ros.world.scenes import Scene
+from shadowtutor_ros.world.things import VOCABULARY
 
 _IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png')
 
@@ -343,11 +344,10 @@ def scene_dataset(
     :param frames: of each scene, evenly spread over ``length``.
     :param size: (width, height).
     :param length: frames that a scene is looked at for.
-    :param classes: that are wanted.
+    :param classes: that they are labelled with.
     :raises DatasetError: if the scene shows none of them.
     """
-    places = places_of(LVS, classes)
-    _check_wanted('scene', places.tolist(), classes, _objects(LVS))
+    _check_wanted('scene', classes.rows(VOCABULARY).tolist(), classes, VOCABULARY)
     scenes = [Scene(seed, look, *size) for look in looks for seed in seeds]
     indices = np.linspace(0, length - 1, frames, dtype=int)
     kept: dict[int, Sample] = {}
@@ -355,8 +355,8 @@ def scene_dataset(
     def read(index: int) -> Sample:
         if index not in kept:
             scene, frame = divmod(index, frames)
-            rendered = scenes[scene].render(int(indices[frame]))
-            kept[index] = Sample(rendered.image, places[rendered.label])
+            rendered = scenes[scene].render(int(indices[frame]), classes)
+            kept[index] = Sample(rendered.image, rendered.label)
         return kept[index]
 
     return Dataset('scene', read, len(scenes) * frames, ('scene: rendered by this package',))

@@ -21,12 +21,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from shadowtutor_ros.classes import LVS
+from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.world import sprites
 from shadowtutor_ros.world.sprites import Canvas, KINDS, Sprite
 from shadowtutor_ros.world.street import (
     DISTRICT, DISTRICTS, EYE, FACADES, facades, FAR_KERB, FOCAL, FOOT, ground, HORIZON, LOOP,
     sky, SPEED)
+from shadowtutor_ros.world.things import COUNTABLE, family, NUMBER, OWNER, places
 
 #: Names of the looks, day first.
 LOOKS: tuple[str, ...] = tuple(sprites.LOOKS)
@@ -115,13 +116,25 @@ class SceneFrame:
     A frame with its ground truth.
 
     :ivar image: H×W×3 uint8, BGR.
-    :ivar label: H×W uint8 class ids of :mod:`shadowtutor_ros.labels`.
-    :ivar boxes: N×4 float32, ``x1, y1, x2, y2`` in pixels of the visible parts of the objects.
+    :ivar label: H×W uint8 classes, by their places in the table that was asked for.
+    :ivar boxes: N×4 float32, ``x1, y1, x2, y2`` in pixels of what can be seen of each object: of
+        what passes, trees and lamps, of their parts, and of parts of buildings, as far as the
+        table has them. Road and sky, and what else cannot be counted, has none.
+    :ivar box_classes: (N,) uint8, the class of each.
     """
 
     image: np.ndarray
     label: np.ndarray
     boxes: np.ndarray
+    box_classes: np.ndarray
+
+
+class _Seen(NamedTuple):
+    """What is in view: its thing, the part of the frame that it may cover, its own parts there."""
+
+    thing: str
+    roi: tuple[slice, slice]
+    parts: np.ndarray | None
 
 
 class _Actor(NamedTuple):
@@ -174,27 +187,34 @@ class Scene:
             for x in np.arange(2.25, LOOP, 4.5)]
         self._props += [_Actor('lamp', 0, x, FAR_KERB + 0.3) for x in np.arange(4.5, LOOP, 9.0)]
 
-        self._sky = self._wrapped(sky(self._light, rng, 4 * height, ceil(0.65 * height)))
-        self._facades = self._wrapped(facades(self._light, rng, FOCAL * height / FACADES))
+        self._sky, self._sky_things = map(
+            self._wrapped, sky(self._light, rng, 4 * height, ceil(0.65 * height)))
+        self._facades, self._facade_things = map(
+            self._wrapped, facades(self._light, rng, FOCAL * height / FACADES))
         # A row of the ground for each row of the frame, and a few more for the camera's bob.
         edges = FOOT + np.arange(ceil((1.012 - FOOT) * height) + 1) / height
-        strip = ground(self._light, FOCAL * EYE / (edges - HORIZON), height)
+        strip, things = ground(self._light, FOCAL * EYE / (edges - HORIZON), height)
         self._row_metres = EYE / ((edges[:-1] + edges[1:]) / 2 - HORIZON) / height
         self._ground_scale = strip.shape[1] / LOOP
         reach = FACADES * width / height / FOCAL / 2 + 1
         self._ground_margin = int(reach * self._ground_scale)
-        self._ground = np.pad(strip, ((0, 0), (self._ground_margin,) * 2, (0, 0)), mode='wrap')
+        margins = ((0, 0), (self._ground_margin,) * 2, (0, 0))
+        self._ground = np.pad(strip, margins, mode='wrap')
+        self._ground_things = np.pad(things, margins[:2], mode='wrap')
+        self._still = np.unique(np.concatenate([np.unique(part) for part in (
+            self._sky_things, self._facade_things, self._ground_things)]))
         grain = rng.normal(128, self._light.noise, (height + 32, width + 32, 3))
         self._noise = grain.clip(0, 255).astype(np.uint8)
 
     def _wrapped(self, strip: np.ndarray) -> np.ndarray:
         """Continue a periodic strip to the right by a frame's width."""
-        return np.pad(strip, ((0, 0), (0, self.width + 2), (0, 0)), mode='wrap')
+        margins = ((0, 0), (0, self.width + 2), (0, 0))
+        return np.pad(strip, margins[:strip.ndim], mode='wrap')
 
     def _paint_sprite(self, kind: str, variant: int, phase: int, haze: float) -> Sprite:
         what = KINDS[kind]
         scale = max(FOCAL * self.height / what.nearest, 16)
-        canvas = Canvas(self._light, scale, *what.extent)
+        canvas = Canvas(self._light, scale, *what.extent, thing=what.thing)
         number = tuple(KINDS).index(kind)
         what.paint(canvas, np.random.default_rng((self.seed, number, variant)),
                    phase / what.phases)
@@ -244,45 +264,78 @@ class Scene:
 
     # --- painting ---
 
-    def render(self, index: int) -> SceneFrame:
+    def render(self, index: int, classes: ClassTable = LVS) -> SceneFrame:
         """
         Render a frame; the same index always gives the same frame.
 
         :param index: of the frame, 0 to 2^24 − 1; there are 50 a second.
+        :param classes: that it is labelled with, of those in :data:`.things.VOCABULARY`: a pixel
+            is of the class of the thing that is seen there, or else of what that belongs to.
         :raises ValueError: if the index is out of its range.
         """
         if not 0 <= index <= MAX_INDEX:
             raise ValueError(f'index is {index}; give one from 0 to {MAX_INDEX}')
         time = index / FRAME_RATE
-        view = self._view(time)
+        view, table = self._view(time), places(classes)
         image = self._backdrop(view)
+        # The place in ``seen`` of what covers a pixel, from 1 on.
         owner = np.zeros((self.height, self.width), np.uint8)
-        labels, rois = [LVS.background], [None]
+        seen: list[_Seen] = []
         for actor in sorted(self._cast(time), key=lambda a: -a.depth):
-            roi = self._paint(image, owner, actor, view, len(labels))
-            if roi is not None and KINDS[actor.kind].label != LVS.background:
-                labels.append(KINDS[actor.kind].label)
-                rois.append(roi)
-        rng = np.random.default_rng((self.seed, index))
-        self._expose(image, time, rng)
-        self._burn(image, owner, index)
-        boxes = []
-        for number in range(1, len(labels)):
-            y, x = rois[number]
-            u, v, w, h = cv2.boundingRect((owner[y, x] == number).astype(np.uint8))
-            if w:
-                boxes.append((x.start + u, y.start + v, x.start + u + w, y.start + v + h))
-        table = np.zeros(256, np.uint8)
-        table[:len(labels)] = labels
-        return SceneFrame(
-            image, cv2.LUT(owner, table), np.float32(boxes).reshape(-1, 4))
+            one = self._paint(image, owner, actor, view, len(seen) + 1, table)
+            if one is not None:
+                seen.append(one)
+        self._expose(image, time, np.random.default_rng((self.seed, index)))
+        timecode = self._burn(image, index)
+        owner[timecode] = 0
+        label, boxes = self._label(owner, seen, view, timecode, classes)
+        return SceneFrame(image, label, np.float32([box for box, _ in boxes]).reshape(-1, 4),
+                          np.uint8([place for _, place in boxes]))
 
-    def _shift(self, strip: np.ndarray, x: float, y: float, height: int) -> np.ndarray:
+    def _label(self, owner: np.ndarray, seen: list[_Seen], view: _View, timecode: slice,
+               classes: ClassTable) -> tuple[np.ndarray, list[tuple[tuple, int]]]:
+        """Return the label, and boxes with their classes."""
+        table, background = places(classes), classes.background
+        row = np.full(256, background, np.uint8)
+        row[1:len(seen) + 1] = [table[NUMBER[one.thing]] for one in seen]
+        label, boxes = cv2.LUT(owner, row), []
+        if (table[self._still] != background).any():
+            things = self._backdrop(view, things=True)
+            things[owner > 0] = 0
+            things[timecode] = 0
+            np.copyto(label, cv2.LUT(things, table), where=things > 0)
+            # Not the windows of houses where windows count as houses.
+            counted = np.where(COUNTABLE & (table != table[OWNER]), table, background)
+            for place in np.setdiff1d(counted, background):
+                mask = cv2.LUT(things, (counted == place).astype(np.uint8))
+                boxes += [(box, place) for box in _regions(mask, 0, 0)]
+        for number, one in enumerate(seen, 1):
+            y, x = one.roi
+            own = row[number]
+            if own == background and one.parts is None:
+                continue
+            mine = owner[y, x] == number
+            if own != background:
+                u, v, w, h = cv2.boundingRect(mine.astype(np.uint8))
+                if w:
+                    boxes.append((
+                        (x.start + u, y.start + v, x.start + u + w, y.start + v + h), own))
+            if one.parts is not None:
+                parts = cv2.LUT(one.parts, table)
+                np.copyto(label[y, x], parts, where=mine)
+                for place in np.setdiff1d(parts[mine], (own, background)):
+                    mask = (mine & (parts == place)).astype(np.uint8)
+                    boxes += [(box, place) for box in _regions(mask, x.start, y.start)]
+        return label, boxes
+
+    def _shift(self, strip: np.ndarray, x: float, y: float, height: int,
+               method: int = cv2.INTER_LINEAR) -> np.ndarray:
         """Cut ``height`` rows out of a strip that is moved by x, y pixels."""
         x %= strip.shape[1] - self.width - 2
         part = strip[:, int(x):int(x) + self.width + 2]
         return cv2.warpAffine(part, np.float32([[1, 0, int(x) - x], [0, 1, y]]),
-                              (self.width, height), borderMode=cv2.BORDER_REPLICATE)
+                              (self.width, height), flags=method,
+                              borderMode=cv2.BORDER_REPLICATE)
 
     def _view(self, time: float) -> _View:
         """Return where the camera looks: it pans a little, and bobs with its steps."""
@@ -291,19 +344,29 @@ class Scene:
         return _View(self._camera(time), self.width / 2 + pan * self.height,
                      (HORIZON + bob) * self.height, (FOOT + bob) * self.height)
 
-    def _backdrop(self, view: _View) -> np.ndarray:
-        """Paint sky, facades and ground."""
+    def _backdrop(self, view: _View, things: bool = False) -> np.ndarray:
+        """
+        Paint sky, facades and ground.
+
+        :param things: whether to return the numbers of what is there instead, H×W uint8.
+        """
         height, width = self.height, self.width
-        image = np.empty((height, width, 3), np.uint8)
+        sky, front, ground, method = (
+            (self._sky_things, self._facade_things, self._ground_things, cv2.INTER_NEAREST)
+            if things else (self._sky, self._facades, self._ground, cv2.INTER_LINEAR))
+        image = np.empty((height, width, *sky.shape[2:]), np.uint8)
         split = int(round(view.foot))
         scale = FOCAL * height / FACADES
         image[:split] = self._shift(
-            self._sky, view.camera * FOCAL * height / 60 - view.centre,
-            view.horizon - HORIZON * height, split)
-        front = self._shift(self._facades, view.camera % LOOP * scale - view.centre,
-                            view.foot - self._facades.shape[0], split)
-        _blend(image[:split], cv2.cvtColor(front, cv2.COLOR_BGRA2BGR),
-               cv2.extractChannel(front, 3))
+            sky, view.camera * FOCAL * height / 60 - view.centre,
+            view.horizon - HORIZON * height, split, method)
+        front = self._shift(front, view.camera % LOOP * scale - view.centre,
+                            view.foot - front.shape[0], split, method)
+        if things:
+            np.copyto(image[:split], front, where=front > 0)
+        else:
+            _blend(image[:split], cv2.cvtColor(front, cv2.COLOR_BGRA2BGR),
+                   cv2.extractChannel(front, 3))
         y = np.arange(split, height, dtype=np.float32) + np.float32(0.5 - view.foot)
         metres = np.interp(y, np.arange(len(self._row_metres)) + 0.5, self._row_metres)
         scale = self._ground_scale
@@ -311,13 +374,12 @@ class Scene:
         map_x = map_x * (metres * scale).astype(np.float32)[:, None]
         map_x += np.float32(view.camera % LOOP * scale + self._ground_margin - 0.5)
         map_y = np.repeat(y[:, None] - np.float32(0.5), width, axis=1)
-        image[split:] = cv2.remap(self._ground, map_x, map_y, cv2.INTER_LINEAR,
-                                  borderMode=cv2.BORDER_REPLICATE)
+        image[split:] = cv2.remap(ground, map_x, map_y, method, borderMode=cv2.BORDER_REPLICATE)
         return image
 
     def _paint(self, image: np.ndarray, owner: np.ndarray, actor: _Actor, view: _View,
-               number: int) -> tuple[slice, slice] | None:
-        """Paint an actor with its shadow; return the part of the frame that it may cover."""
+               number: int, table: np.ndarray) -> _Seen | None:
+        """Paint an actor with its shadow, with its parts if the table tells them apart."""
         kind = KINDS[actor.kind]
         metre = FOCAL * self.height / actor.depth
         x = view.centre + (actor.x - view.camera) * metre
@@ -335,15 +397,19 @@ class Scene:
             roi, patch = cut
             alpha = cv2.extractChannel(patch, 3)
             _blend(image[roi], None, cv2.convertScaleAbs(alpha, alpha=self._light.shadow))
-        cut = _warp(sprite, (turn, 0.0, x - turn * u),
-                    (scale, y - scale * v - kind.height * metre), image.shape)
+        place = (turn, 0.0, x - turn * u), (scale, y - scale * v - kind.height * metre)
+        cut = _warp(sprite, *place, image.shape)
         if cut is None:
             return None
         roi, patch = cut
         alpha = cv2.extractChannel(patch, 3)
         _blend(image[roi], cv2.cvtColor(patch, cv2.COLOR_BGRA2BGR), alpha)
-        owner[roi][alpha >= 128] = number if kind.label != LVS.background else 0
-        return roi
+        owner[roi][alpha >= 128] = number
+        if np.ptp(table[family(kind.thing)]) == 0:
+            return _Seen(kind.thing, roi, None)
+        parts = _warp(sprite, *place, image.shape, things=True)[1]
+        parts[parts == 0] = NUMBER[kind.thing]
+        return _Seen(kind.thing, roi, parts)
 
     def _expose(self, image: np.ndarray, time: float, rng) -> None:
         """Apply slow changes of the light, and the sensor's noise."""
@@ -356,15 +422,26 @@ class Scene:
         grain = self._noise[v:v + self.height, u:u + self.width]
         cv2.addWeighted(image, 1, grain, 1, -128, image)
 
-    def _burn(self, image: np.ndarray, owner: np.ndarray, index: int) -> None:
-        """Burn the timecode into the bottom of the frame."""
+    def _burn(self, image: np.ndarray, index: int) -> slice:
+        """Burn the timecode into the bottom of the frame; return its rows."""
         rows, share = _layout(self.width)
         cells = _timecode_cells(Timecode(self.seed, self.look, index)).reshape(rows, -1)[::-1]
         tall = int(round(rows * share * self.height))
         strip = cv2.resize(_BLACK + cells * np.uint8(_WHITE - _BLACK), (self.width, tall),
                            interpolation=cv2.INTER_NEAREST)
         image[-tall:] = strip[..., None]
-        owner[-tall:] = 0
+        return slice(self.height - tall, self.height)
+
+
+def _regions(mask: np.ndarray, x: int, y: int) -> list[tuple[int, int, int, int]]:
+    """Return the boxes of a mask's regions, moved by x, y."""
+    u, v, w, h = cv2.boundingRect(mask)
+    if not w:
+        return []
+    x, y = x + u, y + v
+    # The first region is all that is not in the mask.
+    regions = cv2.connectedComponentsWithStats(mask[v:v + h, u:u + w])[2][1:, :4].tolist()
+    return [(x + u, y + v, x + u + w, y + v + h) for u, v, w, h in regions]
 
 
 def _blend(area: np.ndarray, colour: np.ndarray | None, alpha: np.ndarray) -> None:
@@ -376,18 +453,21 @@ def _blend(area: np.ndarray, colour: np.ndarray | None, alpha: np.ndarray) -> No
 
 
 def _warp(sprite: Sprite, across: tuple[float, float, float], down: tuple[float, float],
-          shape: tuple[int, ...], top: int = 0):
+          shape: tuple[int, ...], top: int = 0, things: bool = False):
     """
     Warp a sprite into the frame: ``u, v`` to ``a·u + b·v + c, d·v + e``, corners at integers.
 
     :param across: a, b, c.
     :param down: d, e.
     :param shape: of the frame; nothing is painted above the row ``top``.
+    :param things: whether to warp the numbers of its things instead of the picture.
     :returns: the part of the frame and the patch for it, or None where it is out of view.
     """
     (a, b, c), (d, e) = across, down
     level = min(max(round(-log2(abs(a))), 0), len(sprite.levels) - 1)
-    source = sprite.levels[level]
+    source, method = sprite.levels[level], cv2.INTER_LINEAR
+    if things:
+        level, source, method = 0, sprite.things, cv2.INTER_NEAREST
     a, b, d = (2 ** level * factor for factor in (a, b, d))
     height, width = source.shape[:2]
     x0 = max(floor(min(0, a * width) + min(0, b * height) + c), 0)
@@ -397,5 +477,5 @@ def _warp(sprite: Sprite, across: tuple[float, float, float], down: tuple[float,
         return None
     # OpenCV's integers are the pixels' centres.
     matrix = np.float64([[a, b, c + (a + b - 1) / 2 - x0], [0, d, e + (d - 1) / 2 - y0]])
-    patch = cv2.warpAffine(source, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+    patch = cv2.warpAffine(source, matrix, (x1 - x0, y1 - y0), flags=method)
     return np.s_[y0:y1, x0:x1], patch

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 import cv2
 import numpy as np
 
-from shadowtutor_ros.classes import LVS
+from shadowtutor_ros.world.things import NUMBER
 
 
 @dataclass(frozen=True)
@@ -105,23 +105,33 @@ class Sprite:
     A picture with its foot point.
 
     :ivar levels: BGRA uint8 with premultiplied colour, each half as wide as the one before.
+    :ivar things: uint8, what is painted where, by its number in :mod:`.things`; as wide as
+        ``levels[0]``.
     :ivar foot: x, y of the origin in pixels of ``levels[0]``.
     :ivar scale: pixels a metre of ``levels[0]``.
     """
 
     levels: tuple[np.ndarray, ...]
+    things: np.ndarray
     foot: tuple[float, float]
     scale: float
 
 
 class Canvas:
-    """A sprite in the making: metres, x to the right, y up, origin on the ground."""
+    """
+    A sprite in the making: metres, x to the right, y up, origin on the ground.
 
-    def __init__(self, look: Look, scale: float, left: float, right: float, top: float) -> None:
+    :param thing: of :data:`.things.THINGS`, that it is a picture of; '' for several.
+    """
+
+    def __init__(self, look: Look, scale: float, left: float, right: float, top: float,
+                 thing: str = '') -> None:
         self.look, self.scale, self.left, self.top = look, scale, left, top
+        self.thing = thing
         width, height = (4 * int(np.ceil(v * scale / 4)) for v in (right - left, top + 0.1))
         self.bgr = np.zeros((height, width, 3), np.float32)
         self.alpha = np.zeros((height, width), np.float32)
+        self.things = np.zeros((height, width), np.uint8)
 
     def _pixels(self, points) -> np.ndarray:
         points = np.float64(points)
@@ -152,14 +162,15 @@ class Canvas:
         self.bgr += (1 - distance).clip(0, 1)[..., None] ** 2 * np.float32(colour[::-1])
 
     def _paint(self, shapes, colour, bulge, second=None, pattern=None, grain=0.05,
-               glow=False, cover=1.0) -> None:
+               glow=False, part='') -> None:
         """
         Paint the union of polygons.
 
+        :param colour: None only says what the part is that is painted there.
         :param second: another colour, mixed in where ``pattern(x, y)`` (metres) is 1.
         :param grain: strength of the surface's noise.
         :param glow: whether the colour shines by itself.
-        :param cover: opacity.
+        :param part: of the canvas's thing, that it is.
         """
         shapes = [self._pixels(shape) for shape in shapes]
         pad = 2 + int(bulge * self.scale)
@@ -173,6 +184,10 @@ class Canvas:
         for shape in shapes:
             fixed = np.round((shape - (x0, y0)) * 16 - 8).astype(np.int32)
             cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, shift=4)
+        area = np.s_[y0:y1, x0:x1]
+        self.things[area][mask >= 128] = NUMBER['/'.join(filter(None, (self.thing, part)))]
+        if colour is None:
+            return
         mask = mask.astype(np.float32) / 255
         x = (np.arange(x0, x1, dtype=np.float32)[None] + 0.5) / self.scale + self.left
         y = self.top - (np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5) / self.scale
@@ -184,8 +199,7 @@ class Canvas:
         shade = 1 + grain * noise(x, y, 6.0)
         if bulge:
             shade *= self._relief(mask, bulge)
-        mask = mask[..., None] * np.float32(cover)
-        area = np.s_[y0:y1, x0:x1]
+        mask = mask[..., None]
         self.bgr[area] += mask * (surface * shade[..., None] - self.bgr[area])
         self.alpha[area] += mask[..., 0] * (1 - self.alpha[area])
 
@@ -209,7 +223,8 @@ class Canvas:
         for _ in range(2):
             levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5,
                                      interpolation=cv2.INTER_AREA))
-        return Sprite(tuple(levels), (-self.left * self.scale, self.top * self.scale), self.scale)
+        return Sprite(tuple(levels), self.things,
+                      (-self.left * self.scale, self.top * self.scale), self.scale)
 
 
 def _swing(joint, lengths, angles, radii) -> list[tuple[float, float, float]]:
@@ -261,33 +276,33 @@ def _person(c: Canvas, rng, phase: float, seated: bool = False) -> None:
         else:
             angles = _gait(step, 0.5)
         chain = _swing(hip, (0.44, 0.42), angles, (0.115, 0.085, 0.06))
-        c.blob(chain, np.multiply(legs, shade), grain=0.08)
+        c.blob(chain, np.multiply(legs, shade), grain=0.08, part='leg')
         x, y, _ = chain[-1]
         c.blob(((x, y - 0.02, 0.06), (x + 0.15, y - 0.03, 0.045)),
-               np.multiply((60, 40, 34), shade))
+               np.multiply((60, 40, 34), shade), part='leg')
 
     def arm(step: float, shade: float) -> None:
         swing = 0.9 if seated else 0.55 * np.sin(2 * np.pi * step)
         chain = _swing((neck[0] - 0.02, neck[1] - 0.08), (0.3, 0.26),
                        (swing, swing + 0.35), (0.085, 0.065, 0.05))
-        c.blob(chain, np.multiply(top, shade))
-        c.blob((chain[-1],), np.multiply(skin, shade))
+        c.blob(chain, np.multiply(top, shade), part='arm')
+        c.blob((chain[-1],), np.multiply(skin, shade), part='arm')
 
     arm(phase, 0.72)
     limb(phase + 0.5, 0.72)
     if bag > 0.6:
         x, y = neck[0] - 0.2, neck[1]
-        c.blob(((x, y - 0.15, 0.11), (x, y - 0.4, 0.12)), second)
+        c.blob(((x, y - 0.15, 0.11), (x, y - 0.4, 0.12)), second, part='backpack')
     limb(phase, 1.0)
     chest = ((neck[0] - 0.01, neck[1] - 0.14, 0.15), ((neck[0] + hip[0]) / 2, neck[1] - 0.3, 0.16))
     c.blob(((hip[0], hip[1] + 0.03, 0.145), *chest[::-1]), top, **stripes)
     if style > 0.7 and not seated:
         c.polygon(((-0.15, 1.1), (0.15, 1.1), (0.24, 0.58), (-0.24, 0.58)), top, 1, 0.1)
     head = lift + (0.05, 1.63)
-    c.blob(((*(lift + (0.02, 1.47)), 0.06), (*head, 0.06)), np.multiply(skin, 0.85))
-    c.blob(((*head, 0.105), (*(head + (0.01, 0.05)), 0.105)), skin)
+    c.blob(((*(lift + (0.02, 1.47)), 0.06), (*head, 0.06)), np.multiply(skin, 0.85), part='head')
+    c.blob(((*head, 0.105), (*(head + (0.01, 0.05)), 0.105)), skin, part='head')
     c.blob(((*(head + (-0.05, 0.0)), 0.08), (*(head + (-0.03, 0.09)), 0.095),
-            (*(head + (0.05, 0.13)), 0.06)), second if hat > 0.7 else hair)
+            (*(head + (0.05, 0.13)), 0.06)), second if hat > 0.7 else hair, part='head')
     arm(phase + 0.5, 1.0)
 
 
@@ -295,11 +310,12 @@ def _bicycle(c: Canvas, rng, phase: float) -> None:
     """Paint a bicycle."""
     paint = pick(rng, _PAINTS)
     for x in (-0.56, 0.56):
-        c.blob(((x, 0.37, 0.37),), _RUBBER)
-        c.blob(((x, 0.37, 0.30),), pick(rng, ((196, 196, 190), (210, 190, 150))), grain=0.02)
+        c.blob(((x, 0.37, 0.37),), _RUBBER, part='wheel')
+        c.blob(((x, 0.37, 0.30),), pick(rng, ((196, 196, 190), (210, 190, 150))), grain=0.02,
+               part='wheel')
         for spoke in (np.arange(6) + phase) * np.pi / 3:
             c.blob(((x, 0.37, 0.02), (x + 0.3 * np.cos(spoke), 0.37 + 0.3 * np.sin(spoke), 0.01)),
-                   (110, 112, 116))
+                   (110, 112, 116), part='wheel')
     for tube in (((-0.56, 0.37), (-0.1, 0.35)), ((-0.1, 0.35), (-0.22, 0.82)),
                  ((-0.2, 0.76), (0.38, 0.8)), ((-0.1, 0.35), (0.38, 0.74)),
                  ((-0.56, 0.37), (-0.2, 0.76)), ((0.56, 0.37), (0.36, 0.95))):
@@ -360,23 +376,26 @@ def _vehicle(kind: str):
                   **(trim if kind != 'car' else {}))
         if body.cabin:
             c.polygon(body.cabin, second, 1, 0.25, grain=0.02)
-            c.polygon(((1.9, 1.5), (1.9, 2.2), (2.45, 2.2), (2.85, 1.5)), _GLASS)
+            c.polygon(((1.9, 1.5), (1.9, 2.2), (2.45, 2.2), (2.85, 1.5)), _GLASS, part='window')
         for pane in body.panes:
-            c.polygon(pane, _GLASS, 1, second=(196, 214, 224), grain=0.02,
+            c.polygon(pane, _GLASS, 1, second=(196, 214, 224), grain=0.02, part='window',
                       pattern=lambda x, y: 0.75 * ((x + 1.3 * y) % 1.7 < 0.5))
         if kind == 'car':
             c.box(tail + 0.1, 0.72, nose - tail - 0.2, 0.035, np.multiply(colour, 0.6))
             c.box(-0.2, 0.82, 0.2, 0.04, _STEEL)
         on = bool(c.look.lit)
-        c.blob(((nose - 0.12, 0.74, 0.09),), (255, 246, 210) if on else (226, 226, 216), glow=on)
-        c.blob(((tail + 0.1, 0.8, 0.08),), (255, 40, 30) if on else (150, 26, 26), glow=on)
+        c.blob(((nose - 0.12, 0.74, 0.09),), (255, 246, 210) if on else (226, 226, 216), glow=on,
+               part='light')
+        c.blob(((tail + 0.1, 0.8, 0.08),), (255, 40, 30) if on else (150, 26, 26), glow=on,
+               part='light')
         for x in body.wheels:
-            c.blob(((x, body.radius, body.radius + 0.05),), (24, 24, 26))
-            c.blob(((x, body.radius, body.radius),), _RUBBER)
-            c.blob(((x, body.radius, 0.6 * body.radius),), _STEEL)
+            c.blob(((x, body.radius, body.radius + 0.05),), (24, 24, 26), part='wheel')
+            c.blob(((x, body.radius, body.radius),), _RUBBER, part='wheel')
+            c.blob(((x, body.radius, 0.6 * body.radius),), _STEEL, part='wheel')
             for spoke in (np.arange(5) - phase) * 0.4 * np.pi:
                 c.blob(((x + 0.38 * body.radius * np.cos(spoke),
-                         body.radius * (1 + 0.38 * np.sin(spoke)), 0.05),), (70, 72, 76))
+                         body.radius * (1 + 0.38 * np.sin(spoke)), 0.05),), (70, 72, 76),
+                       part='wheel')
         if on:
             c.halo(nose, 0.74, 0.7, (150, 140, 100))
     return paint
@@ -394,7 +413,7 @@ class _Beast:
     leg: tuple             # lengths of thigh and shin, then three radii
     coats: tuple           # (main, second) colours
     reach: float = 0.4
-    extras: tuple = ()     # (chain, 'main' | 'second' | RGB), painted last
+    extras: tuple = ()     # (chain, 'main' | 'second' | RGB, part if not head), painted last
     pattern: str = ''
     foot: tuple[int, int, int] = (70, 58, 50)
 
@@ -416,7 +435,7 @@ _BEASTS = {
         ((-0.75, 1.12), (0.62, 1.08)), (0.52, 0.54, 0.2, 0.1, 0.08),
         (((128, 74, 42), (44, 30, 26)), ((70, 46, 36), (30, 24, 24)),
          ((214, 208, 198), (240, 238, 234)), ((182, 128, 70), (236, 224, 200))), 0.45,
-        ((((1.12, 2.04, 0.1), (0.84, 1.78, 0.11), (0.56, 1.5, 0.09)), 'second'),
+        ((((1.12, 2.04, 0.1), (0.84, 1.78, 0.11), (0.56, 1.5, 0.09)), 'second', ''),
          (((1.1, 2.02, 0.05), (1.12, 2.14, 0.03)), 'main'),
          (((1.26, 1.86, 0.025),), (16, 14, 14)))),
     'elephant': _Beast(
@@ -476,17 +495,18 @@ def _beast(kind: str):
                 angles = _gait(phase + side + ahead, beast.reach)
                 chain = _swing((x, y), beast.leg[:2], angles, beast.leg[2:])
                 tones = {**coat, 'second': np.multiply(second, shade)} if coat else {}
-                c.blob(chain, np.multiply(main, shade), **tones)
+                c.blob(chain, np.multiply(main, shade), part='leg', **tones)
                 c.blob((chain[-1], (chain[-1][0] + 0.5 * beast.leg[-1], *chain[-1][1:])),
-                       np.multiply(beast.foot, shade))
+                       np.multiply(beast.foot, shade), part='leg')
 
         legs(0.5, 0.66)
-        c.blob(beast.tail, second)
-        for part in (beast.body, beast.neck, beast.head):
-            c.blob(part, main, **coat)
+        c.blob(beast.tail, second, part='tail')
+        for chain, part in ((beast.body, ''), (beast.neck, ''), (beast.head, 'head')):
+            c.blob(chain, main, part=part, **coat)
         legs(0.0, 1.0)
-        for chain, colour in beast.extras:
-            c.blob(chain, colours.get(colour, colour) if isinstance(colour, str) else colour)
+        for chain, colour, *part in beast.extras:
+            c.blob(chain, colours.get(colour, colour) if isinstance(colour, str) else colour,
+                   part=part[0] if part else 'head')
     return paint
 
 
@@ -508,7 +528,7 @@ def _bird(c: Canvas, rng, phase: float, flying: bool = False) -> None:
         c.polygon(((-0.28 + shift, base), (0.28 + shift, base + 0.06), (x + 0.42, elbow + 0.1),
                    (x + 0.1, y + 0.1), (x - 0.35, y), (x - 0.2, elbow - 0.05)),
                   np.multiply(second, shade), 2, 0.08, second=np.multiply(main, shade),
-                  pattern=lambda u, v: np.abs(v - base) < 0.3)
+                  pattern=lambda u, v: np.abs(v - base) < 0.3, part='wing')
 
     if flying:
         wing(0.7, 0.1)
@@ -516,22 +536,26 @@ def _bird(c: Canvas, rng, phase: float, flying: bool = False) -> None:
         for side, shade in ((0.5, 0.7), (0.0, 1.0)):
             chain = _swing((0, base - 0.1), (0.32, 0.3), _gait(phase + side, 0.4),
                            (0.07, 0.05, 0.05))
-            c.blob((*chain, (chain[-1][0] + 0.14, chain[-1][1], 0.04)), np.multiply(beak, shade))
+            c.blob((*chain, (chain[-1][0] + 0.14, chain[-1][1], 0.04)), np.multiply(beak, shade),
+                   part='leg')
     c.blob(((-0.7, base - 0.02, 0.1), (-0.35, base, 0.14), (0.02, base, 0.22),
             (0.28, base + 0.03, 0.18)), main)
     reach = (0.56, base + 0.12) if flying else (0.42, base + 0.5)
     c.blob(((0.26, base + 0.05, 0.15), (*reach, 0.11)), main)
-    c.blob(((reach[0] + 0.1, reach[1], 0.06), (reach[0] + 0.28, reach[1] - 0.04, 0.02)), beak)
-    c.blob(((reach[0] + 0.04, reach[1] + 0.03, 0.022),), (20, 18, 20))
+    c.blob(((*reach, 0.11),), None, part='head')
+    c.blob(((reach[0] + 0.1, reach[1], 0.06), (reach[0] + 0.28, reach[1] - 0.04, 0.02)), beak,
+           part='head')
+    c.blob(((reach[0] + 0.04, reach[1] + 0.03, 0.022),), (20, 18, 20), part='head')
     if flying:
         wing(1.0, 0.0)
     else:
-        c.blob(((0.1, base + 0.02, 0.14), (-0.5, base, 0.07)), second)
+        c.blob(((0.1, base + 0.02, 0.14), (-0.5, base, 0.07)), second, part='wing')
 
 
 def _tree(c: Canvas, rng, phase: float) -> None:
     """Paint a tree."""
-    c.blob(((0, 0, 0.2), (0.03, 1.0, 0.14), (0, 2.4, 0.11)), (92, 70, 52), grain=0.2)
+    c.blob(((0, 0, 0.2), (0.03, 1.0, 0.14), (0, 2.4, 0.11)), (92, 70, 52), grain=0.2,
+           part='trunk')
     leaves = pick(rng, c.look.leaves)
     angles, away = rng.uniform(0, 2 * np.pi, 70), np.sqrt(np.linspace(1, 0, 70))
     for angle, far, dark in zip(angles, away, rng.uniform(0.8, 1.12, 70)):
@@ -542,45 +566,40 @@ def _tree(c: Canvas, rng, phase: float) -> None:
 
 def _lamp(c: Canvas, rng, phase: float) -> None:
     """Paint a street lamp."""
-    c.blob(((0, 0, 0.09), (0, 0.3, 0.06), (0, 3.2, 0.04)), (52, 58, 62))
-    c.blob(((0, 3.2, 0.04), (0.15, 3.42, 0.035), (0.5, 3.45, 0.05)), (52, 58, 62))
-    c.blob(((0.4, 3.4, 0.06), (0.62, 3.4, 0.06)), (255, 236, 180), glow=bool(c.look.lit))
+    c.blob(((0, 0, 0.09), (0, 0.3, 0.06), (0, 3.2, 0.04)), (52, 58, 62), part='pole')
+    c.blob(((0, 3.2, 0.04), (0.15, 3.42, 0.035), (0.5, 3.45, 0.05)), (52, 58, 62), part='pole')
+    c.blob(((0.4, 3.4, 0.06), (0.62, 3.4, 0.06)), (255, 236, 180), glow=bool(c.look.lit),
+           part='light')
     if c.look.lit:
         c.halo(0.5, 3.4, 1.1, (190, 150, 80))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing: how it is painted, left, right and top (m), its class and gait."""
+    """A kind of thing: how it is painted, left, right and top (m), what it is, its gait."""
 
     paint: Callable[..., None]
     extent: tuple[float, float, float]
-    label: int = LVS.background
+    thing: str             # of things.THINGS
     stride: float = 1.0    # m a cycle
     phases: int = 12
     height: float = 0.0    # above ground, m
     nearest: float = 5.2   # depth where it is seen at its full resolution, m
 
 
-def _make_kinds() -> dict[str, Kind]:
-    label = LVS.names.index
-    return {
-        'person': Kind(_person, (-0.6, 0.7, 1.95), label('person'), 1.5, nearest=3.8),
-        'rider': Kind(partial(_person, seated=True), (-0.6, 0.7, 1.95), label('person'), 4.0,
-                      height=0.08),
-        'bicycle': Kind(_bicycle, (-1.0, 1.0, 1.1), label('bicycle'), 0.39, 3),
-        'car': Kind(_vehicle('car'), (-2.6, 3.1, 2.2), label('auto'), 0.42, 3),
-        'bus': Kind(_vehicle('bus'), (-4.5, 5.1, 3.1), label('auto'), 0.57, 3),
-        'truck': Kind(_vehicle('truck'), (-3.4, 3.9, 3.1), label('auto'), 0.57, 3),
-        'dog': Kind(_beast('dog'), (-1.1, 1.2, 1.4), label('dog'), 1.0, nearest=3.8),
-        'horse': Kind(_beast('horse'), (-1.6, 1.9, 2.4), label('horse'), 2.2),
-        'elephant': Kind(_beast('elephant'), (-2.3, 2.8, 3.0), label('elephant'), 1.9),
-        'giraffe': Kind(_beast('giraffe'), (-1.5, 2.1, 4.3), label('giraffe'), 2.8),
-        'bird': Kind(_bird, (-1.0, 1.0, 1.6), label('bird'), 0.9, nearest=3.8),
-        'flier': Kind(partial(_bird, flying=True), (-1.0, 1.1, 2.1), label('bird'), 2.2,
-                      height=1.2),
-        'tree': Kind(_tree, (-1.8, 1.8, 5.3), phases=1),
-        'lamp': Kind(_lamp, (-1.2, 1.7, 4.6), phases=1)}
-
-
-KINDS = _make_kinds()
+KINDS = {
+    'person': Kind(_person, (-0.6, 0.7, 1.95), 'person/pedestrian', 1.5, nearest=3.8),
+    'rider': Kind(partial(_person, seated=True), (-0.6, 0.7, 1.95), 'person/rider', 4.0,
+                  height=0.08),
+    'bicycle': Kind(_bicycle, (-1.0, 1.0, 1.1), 'vehicle/bicycle', 0.39, 3),
+    'car': Kind(_vehicle('car'), (-2.6, 3.1, 2.2), 'vehicle/auto/car', 0.42, 3),
+    'bus': Kind(_vehicle('bus'), (-4.5, 5.1, 3.1), 'vehicle/auto/bus', 0.57, 3),
+    'truck': Kind(_vehicle('truck'), (-3.4, 3.9, 3.1), 'vehicle/auto/truck', 0.57, 3),
+    'dog': Kind(_beast('dog'), (-1.1, 1.2, 1.4), 'animal/dog', 1.0, nearest=3.8),
+    'horse': Kind(_beast('horse'), (-1.6, 1.9, 2.4), 'animal/horse', 2.2),
+    'elephant': Kind(_beast('elephant'), (-2.3, 2.8, 3.0), 'animal/elephant', 1.9),
+    'giraffe': Kind(_beast('giraffe'), (-1.5, 2.1, 4.3), 'animal/giraffe', 2.8),
+    'bird': Kind(_bird, (-1.0, 1.0, 1.6), 'animal/bird', 0.9, nearest=3.8),
+    'flier': Kind(partial(_bird, flying=True), (-1.0, 1.1, 2.1), 'animal/bird', 2.2, height=1.2),
+    'tree': Kind(_tree, (-1.8, 1.8, 5.3), 'vegetation/tree', phases=1),
+    'lamp': Kind(_lamp, (-1.2, 1.7, 4.6), 'lamp', phases=1)}

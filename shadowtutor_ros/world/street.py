@@ -7,6 +7,7 @@ import numpy as np
 
 from shadowtutor_ros.world import sprites
 from shadowtutor_ros.world.sprites import Canvas
+from shadowtutor_ros.world.things import NUMBER
 
 # The camera: focal length in frame heights, height above ground (m), mean speed (m/s), the
 # horizon's place in the frame. The street: depths (m) of the facades and of the road's edges.
@@ -21,6 +22,7 @@ class District(NamedTuple):
     A stretch of the street.
 
     :ivar paving, road: colours, RGB.
+    :ivar ground: the things that paving, road and curbs are.
     :ivar soft: whether it is grass or sand instead of slabs and markings.
     :ivar far, left, right, near, air: the kinds of :data:`.sprites.KINDS` that pass, by lane.
     """
@@ -28,6 +30,7 @@ class District(NamedTuple):
     name: str
     paving: tuple[tuple[int, int, int], tuple[int, int, int]]
     road: tuple[int, int, int]
+    ground: tuple[str, str, str]
     soft: bool
     far: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
@@ -36,23 +39,30 @@ class District(NamedTuple):
     air: tuple[str, ...] = ()
 
 
+_STREET = 'ground/sidewalk', 'ground/road', 'ground/sidewalk/curb'
 # Few kinds at a time, so that a student can learn them from a key frame; they change as the
 # camera goes on, so that it needs the next one.
 DISTRICTS = (
-    District('old town', ((168, 148, 128), (128, 110, 96)), (112, 106, 102), False,
-             left=('car',), near=('person',)),
-    District('avenue', ((166, 166, 164), (132, 134, 136)), (84, 86, 92), False,
-             left=('bus', 'truck'), right=('bicycle',)),
-    District('park', ((110, 148, 74), (84, 122, 58)), (172, 150, 118), True,
+    District('old town', ((168, 148, 128), (128, 110, 96)), (112, 106, 102), _STREET,
+             False, left=('car',), near=('person',)),
+    District('avenue', ((166, 166, 164), (132, 134, 136)), (84, 86, 92), _STREET,
+             False, left=('bus', 'truck'), right=('bicycle',)),
+    District('park', ((110, 148, 74), (84, 122, 58)), (172, 150, 118),
+             ('ground/grass', 'ground/road/path', 'ground/curb'), True,
              left=('horse',), near=('dog', 'bird')),
-    District('zoo', ((196, 172, 130), (164, 140, 102)), (150, 116, 88), True,
+    District('zoo', ((196, 172, 130), (164, 140, 102)), (150, 116, 88),
+             ('ground/sand', 'ground/road/path', 'ground/curb'), True,
              left=('giraffe',), right=('elephant',), air=('flier',)))
 DISTRICT = 9.0
 LOOP = DISTRICT * len(DISTRICTS)
 
 
-def sky(look: sprites.Look, rng, width: int, height: int) -> np.ndarray:
-    """Paint sky and far skyline, height×width×3 uint8, periodic in x; the horizon is below."""
+def sky(look: sprites.Look, rng, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Paint sky and far skyline, periodic in x; the horizon is below.
+
+    :returns: height×width×3 uint8, and height×width uint8: what is where, in numbers of things.
+    """
     tile = sprites.noise_tile()
     high, low = (np.float32(c)[::-1] for c in look.sky)
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
@@ -60,6 +70,7 @@ def sky(look: sprites.Look, rng, width: int, height: int) -> np.ndarray:
     rows = (np.arange(height) * 900 // height) % 1024
     columns = np.arange(width) * 1024 // width
     clouds = (tile[rows][:, columns][..., None] * 0.5 - 0.15).clip(0, 1) * look.clouds
+    things = np.full((height, width), NUMBER['sky'], np.uint8)
     sky = sky + clouds * (0.45 * low + 0.55 * 255 * max(look.gain) - sky) * 1.3 * (1.1 - y)
     for haze, tallest, colour in ((0.75, 0.34, (120, 130, 146)), (0.5, 0.22, (104, 112, 124))):
         tint = haze * low + (1 - haze) * look.tint(colour)
@@ -68,8 +79,9 @@ def sky(look: sprites.Look, rng, width: int, height: int) -> np.ndarray:
             wide = max(int(height * rng.uniform(0.08, 0.22)), 1)
             tall = int(height * tallest * rng.uniform(0.35, 1.0))
             sky[height - tall:, x:x + wide] = tint * rng.uniform(0.95, 1.03)
+            things[height - tall:, x:x + wide] = NUMBER['building']
             x += wide
-    return sky.clip(0, 255).astype(np.uint8)
+    return sky.clip(0, 255).astype(np.uint8), things
 
 
 def _bricks(x, y):
@@ -80,14 +92,16 @@ def _bricks(x, y):
 def _window(c: Canvas, rng, x: float, y: float, width: float, height: float) -> None:
     """Paint a window with frame, sill and reflection, or with light in it."""
     lit = rng.random() < c.look.lit
-    c.box(x - 0.07, y - 0.07, width + 0.14, height + 0.14, (226, 220, 208))
+    c.box(x - 0.07, y - 0.07, width + 0.14, height + 0.14, (226, 220, 208),
+          part='building/window')
     if lit:
-        c.box(x, y, width, height, (255, 214, 140), glow=True, grain=0.05)
+        c.box(x, y, width, height, (255, 214, 140), glow=True, grain=0.05, part='building/window')
     else:
         c.box(x, y, width, height, (62, 84, 104), second=(150, 178, 200), grain=0.05,
+              part='building/window',
               pattern=lambda u, v: 0.8 * ((u + 0.7 * v) % 1.9 < 0.6))
-    c.box(x + width / 2 - 0.025, y, 0.05, height, (226, 220, 208))
-    c.box(x - 0.12, y - 0.14, width + 0.24, 0.08, (196, 190, 180))
+    c.box(x + width / 2 - 0.025, y, 0.05, height, (226, 220, 208), part='building/window')
+    c.box(x - 0.12, y - 0.14, width + 0.24, 0.08, (196, 190, 180), part='building')
 
 
 def _house(c: Canvas, rng, x: float, width: float) -> None:
@@ -100,36 +114,37 @@ def _house(c: Canvas, rng, x: float, width: float) -> None:
         roof = (236, 240, 244)
     c.polygon(((x - 0.1, height), (x + width + 0.1, height), (x + width - 0.5, height + 1.2),
                (x + 0.5, height + 1.2)), roof, second=np.multiply(roof, 0.75),
-              pattern=lambda u, v: (v / 0.16 % 1) < 0.2)
-    c.box(x, 0, width, height, wall, grain=0.1, second=np.multiply(wall, 0.8), pattern=_bricks)
-    c.box(x - 0.06, height - 0.16, width + 0.12, 0.18, np.multiply(wall, 1.12))
+              part='building/roof', pattern=lambda u, v: (v / 0.16 % 1) < 0.2)
+    c.box(x, 0, width, height, wall, grain=0.1, second=np.multiply(wall, 0.8), pattern=_bricks,
+          part='building')
+    c.box(x - 0.06, height - 0.16, width + 0.12, 0.18, np.multiply(wall, 1.12), part='building')
     count = max(int(width / 1.15), 1)
     for i in range(count):
         _window(c, rng, x + (i + 0.5) * width / count - 0.34, 2.65, 0.68, 0.95)
     shop = sprites.pick(rng, ((48, 84, 70), (110, 40, 44), (44, 58, 92), (92, 66, 44)))
-    c.box(x + 0.15, 0, width - 0.3, 2.2, shop)
+    c.box(x + 0.15, 0, width - 0.3, 2.2, shop, part='building')
     _window(c, rng, x + 0.3, 0.6, width - 1.5, 1.2)
-    c.box(x + width - 1.0, 0.0, 0.7, 1.85, np.multiply(shop, 0.6))
-    c.box(x + width - 0.9, 0.9, 0.5, 0.8, (110, 136, 150))
+    c.box(x + width - 1.0, 0.0, 0.7, 1.85, np.multiply(shop, 0.6), part='building/door')
+    c.box(x + width - 0.9, 0.9, 0.5, 0.8, (110, 136, 150), part='building/door')
     cloth = sprites.pick(rng, ((206, 60, 56), (44, 110, 150), (60, 130, 84), (220, 160, 50)))
     c.polygon(((x + 0.1, 1.8), (x + width - 0.1, 1.8), (x + width - 0.25, 2.35),
-               (x + 0.25, 2.35)), cloth, second=(240, 236, 226),
+               (x + 0.25, 2.35)), cloth, part='building/awning', second=(240, 236, 226),
               pattern=lambda u, v: (u / 0.5 % 1) < 0.5)
 
 
 def _block(c: Canvas, rng, x: float, width: float) -> None:
     """Paint a modern building that is higher than the frame."""
     wall = sprites.pick(rng, ((176, 178, 178), (120, 128, 136), (206, 198, 184), (140, 112, 96)))
-    c.box(x, 0, width, _FACADE_HEIGHT, wall, grain=0.06)
+    c.box(x, 0, width, _FACADE_HEIGHT, wall, grain=0.06, part='building')
     for y in (2.75, 4.65):
         count = max(int(width / 0.95), 1)
         for i in range(count):
             _window(c, rng, x + (i + 0.1) * width / count, y, 0.78 * width / count, 1.35)
-        c.box(x, y - 0.42, width, 0.16, np.multiply(wall, 0.8))
-    c.box(x + 0.2, 0, width - 0.4, 2.1, (58, 62, 68))
+        c.box(x, y - 0.42, width, 0.16, np.multiply(wall, 0.8), part='building')
+    c.box(x + 0.2, 0, width - 0.4, 2.1, (58, 62, 68), part='building')
     _window(c, rng, x + 0.35, 0.35, width - 0.7, 1.55)
     sign = sprites.pick(rng, ((200, 48, 60), (36, 120, 180), (240, 190, 60), (70, 150, 96)))
-    c.box(x + 0.2, 2.02, width - 0.4, 0.32, sign, glow=bool(c.look.lit))
+    c.box(x + 0.2, 2.02, width - 0.4, 0.32, sign, glow=bool(c.look.lit), part='building/sign')
 
 
 def _hedge(c: Canvas, rng, x: float, width: float) -> None:
@@ -137,9 +152,11 @@ def _hedge(c: Canvas, rng, x: float, width: float) -> None:
     leaves = c.look.leaves
     for u in np.arange(x, x + width, 0.35):
         c.blob(((u, 1.1 + rng.uniform(0, 0.9), rng.uniform(0.35, 0.6)), (u, 0.3, 0.5)),
-               np.multiply(sprites.pick(rng, leaves), rng.uniform(0.6, 0.85)), grain=0.25)
-    c.box(x, 0, width, 0.85, np.multiply(leaves[0], 0.9), grain=0.3)
-    c.box(x, 0.8, width, 0.1, np.multiply(leaves[0], 1.25), grain=0.3)
+               np.multiply(sprites.pick(rng, leaves), rng.uniform(0.6, 0.85)), grain=0.25,
+               part='vegetation/bush')
+    for y, tall, light in ((0, 0.85, 0.9), (0.8, 0.1, 1.25)):
+        c.box(x, y, width, tall, np.multiply(leaves[0], light), grain=0.3,
+              part='vegetation/bush/hedge')
 
 
 def _fence(c: Canvas, rng, x: float, width: float) -> None:
@@ -148,36 +165,46 @@ def _fence(c: Canvas, rng, x: float, width: float) -> None:
     for u in np.arange(x, x + width, 0.6):
         tall = rng.uniform(0.9, 2.3)
         c.polygon(((u - 0.4, 0), (u - 0.3, tall * 0.7), (u + 0.3, tall), (u + 1.0, tall * 0.6),
-                   (u + 1.0, 0)), np.multiply(rock, rng.uniform(0.8, 1.1)), 1, 0.2, grain=0.14)
+                   (u + 1.0, 0)), np.multiply(rock, rng.uniform(0.8, 1.1)), 1, 0.2, grain=0.14,
+                  part='rock')
     for u in np.arange(x, x + width - 0.1, 0.24):
         c.blob(((u + 0.12, 0, 0.1), (u + 0.12, 0.95 + 0.1 * rng.random(), 0.1)), (150, 104, 62),
-               grain=0.15)
-    c.box(x + width / 2 - 0.04, 0, 0.08, 3.4, (120, 90, 60))
+               grain=0.15, part='fence')
+    c.box(x + width / 2 - 0.04, 0, 0.08, 3.4, (120, 90, 60), part='pole')
     c.polygon(((x + width / 2, 3.35), (x + width / 2 + 1.0, 3.1), (x + width / 2, 2.7)),
-              sprites.pick(rng, ((220, 70, 50), (240, 190, 60), (60, 150, 110))), 1, 0.1)
+              sprites.pick(rng, ((220, 70, 50), (240, 190, 60), (60, 150, 110))), 1, 0.1,
+              part='flag')
 
 
 _FRONTS = {'old town': _house, 'avenue': _block, 'park': _hedge, 'zoo': _fence}
 
 
-def facades(look: sprites.Look, rng, scale: float) -> np.ndarray:
-    """Paint what stands along the street, BGRA uint8, premultiplied, one loop wide."""
+def facades(look: sprites.Look, rng, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Paint what stands along the street, one loop wide.
+
+    :returns: BGRA uint8, premultiplied, and uint8: what is where, in numbers of things.
+    """
     canvas = Canvas(look, 2 * scale, 0, LOOP, _FACADE_HEIGHT)
     for number, district in enumerate(DISTRICTS):
         parts = rng.uniform(0.8, 1.2, 3)
         edges = (number + np.concatenate(((0,), np.cumsum(parts / parts.sum())))) * DISTRICT
         for x, end in zip(edges, edges[1:]):
             _FRONTS[district.name](canvas, rng, x, end - x)
-    return canvas.sprite(look.fog).levels[1][:int(_FACADE_HEIGHT * scale), :int(LOOP * scale)]
+    sprite = canvas.sprite(look.fog)
+    area = np.s_[:int(_FACADE_HEIGHT * scale), :int(LOOP * scale)]
+    return sprite.levels[1][area], sprite.things[1::2, 1::2][area]
 
 
-def ground(look: sprites.Look, depths: np.ndarray, height: int) -> np.ndarray:
+def ground(
+        look: sprites.Look, depths: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
     """
     Paint the ground, one row of the frame after the other.
 
     :param depths: float (rows + 1,): depth of the rows' edges, falling.
     :param height: of the frame in pixels.
-    :returns: rows×columns×3 uint8, columns spanning one loop of the street.
+    :returns: rows×columns×3 uint8, columns spanning one loop of the street, and rows×columns
+        uint8: what is where, in numbers of things.
     """
     scale = min(0.24 * height, 128)
     steps = int((depths[0] - depths[-1]) * scale) + 1
@@ -196,13 +223,19 @@ def ground(look: sprites.Look, depths: np.ndarray, height: int) -> np.ndarray:
         joint, 0.8, (soft * (0.5 + 0.35 * rough)).clip(0, 1))[..., None]
     on_road = (z > NEAR_KERB) & (z < FAR_KERB)
     colour = np.where(on_road[..., None], road[district], colour)
+    surface = np.uint8([[NUMBER[thing] for thing in d.ground] for d in DISTRICTS])
+    things = surface[district, on_road.astype(int)]
     worn = soft | (rough < -1.6)
     middle = (NEAR_KERB + FAR_KERB) / 2
     dashes = (np.abs(z - middle) < 0.06) & (x / 2.25 % 1 < 0.55)
     zebra = (np.abs(x - 1.5 * DISTRICT) < 1.3) & (z / 0.5 % 1 < 0.5)
     colour[on_road & ~worn & (dashes | zebra)] = look.tint((232, 230, 220))
+    things[on_road & ~worn & dashes] = NUMBER['ground/road/lane marking']
+    things[on_road & ~soft & (np.abs(x - 1.5 * DISTRICT) < 1.3)] = NUMBER['ground/road/crosswalk']
     for kerb, gutter in ((NEAR_KERB, NEAR_KERB + 0.12), (FAR_KERB, FAR_KERB - 0.12)):
-        colour[(np.abs(z - kerb) < 0.08)[:, 0]] = look.tint((190, 188, 182))
+        on_kerb = (np.abs(z - kerb) < 0.08)[:, 0]
+        colour[on_kerb] = look.tint((190, 188, 182))
+        things[on_kerb] = surface[district[on_kerb], 2]
         colour[(np.abs(z - gutter) < 0.04)[:, 0]] *= 0.6
     fine = sprites.noise(x + 7, z + 3, 4.5)
     if look.snow:
@@ -217,4 +250,5 @@ def ground(look: sprites.Look, depths: np.ndarray, height: int) -> np.ndarray:
     rows = [cv2.blur(colour[min(near, steps - 1):max(far, near + 1)].mean(0)[None],
                      (max(int(scale * depth / (FOCAL * height)), 1), 1))
             for far, near, depth in zip(edges, edges[1:], depths)]
-    return np.concatenate(rows).astype(np.uint8)
+    middle = np.minimum((edges[:-1] + edges[1:]) // 2, steps - 1)
+    return np.concatenate(rows).astype(np.uint8), things[middle]

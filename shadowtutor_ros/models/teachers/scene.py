@@ -4,9 +4,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from shadowtutor_ros.classes import ClassTable, LVS
+from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.world.scenes import read_timecode, Scene
+from shadowtutor_ros.world.things import VOCABULARY
 
 
 class SceneTeacher:
@@ -15,10 +16,14 @@ class SceneTeacher:
 
     There is no other channel: the frame may come from a camera node, a file or a bag, compressed
     or resized, as long as its bottom edge is there and its proportions are kept.
+
+    A pixel is of the class of what is seen there, such as a wheel, or, where the table has none
+    for that, of what it belongs to: the car, or the vehicle. The houses of a street differ with
+    the size that it is rendered at, so that a frame which was resized has others than its label.
     """
 
     def __init__(self) -> None:
-        self.vocabulary = LVS.names
+        self.vocabulary = VOCABULARY
         self._scene = lru_cache(maxsize=2)(Scene)
 
     def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
@@ -36,6 +41,5 @@ class SceneTeacher:
                 f'a frame of {width}x{height} carries no readable timecode; the teacher "scene" '
                 'labels only frames of the built-in scene, with their bottom edge and no stronger '
                 'compression than JPEG at quality 50: choose another teacher for other video')
-        truth = self._scene(code.seed, code.look, width, height).render(code.index)
-        rows = classes.rows(LVS.names)
-        return TeacherPrediction(rows[truth.label], truth.boxes)
+        truth = self._scene(code.seed, code.look, width, height).render(code.index, classes)
+        return TeacherPrediction(truth.label, truth.boxes)
