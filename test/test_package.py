@@ -34,6 +34,8 @@ LIBRARIES = {
     'safetensors': ('safetensors', None),
     'torch': ('torch', 'python3-pytorch-pip'),
     'torchvision': ('torchvision', 'python3-pytorch-pip'),
+    'transformers': ('transformers', None),
+    'yaml': ('PyYAML', 'python3-yaml'),
     'zstandard': ('zstandard', None),
 }
 

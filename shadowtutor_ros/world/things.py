@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from shadowtutor_ros.classes import ClassTable
+from shadowtutor_ros.classes import ClassTable, name_key
 
 _ANIMALS = ('dog', 'horse', 'elephant', 'giraffe')
 _VEHICLES = ('car', 'bus', 'truck')
@@ -67,10 +67,12 @@ def places(classes: ClassTable) -> np.ndarray:
         of its classes.
     """
     rows = dict(zip(VOCABULARY, classes.rows(VOCABULARY)))
+    background = name_key(classes.names[classes.background])
     table = np.full(256, classes.background, np.uint8)
     for number, thing in enumerate(THINGS, 1):
         # What it belongs to has a lower number; that of nothing is background.
-        row = rows[thing.rpartition('/')[2]]
-        table[number] = table[OWNER[number]] if row == classes.background else row
+        name = thing.rpartition('/')[2]
+        wanted = rows[name] != classes.background or name == background
+        table[number] = rows[name] if wanted else table[OWNER[number]]
     table.flags.writeable = False
     return table
