@@ -280,7 +280,7 @@ def test_an_unchanged_image_has_not_drifted_after_an_update(still, scope):
 
 
 def test_after_an_update_of_the_encoder_an_early_key_frame_is_the_reference(still):
-    robot = Robot(still=0.0)
+    robot = Robot(still=0.0, drift=0.4)
     robot.watch([still[0]] * 14)
     engine = robot.client.engine
     robot.see(255 - still[0])

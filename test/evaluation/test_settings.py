@@ -51,8 +51,7 @@ def test_what_does_not_fit_is_named(text, said):
 @pytest.mark.parametrize('values, said', [
     ({'min_stride': 9, 'max_stride': 8}, 'min_stride is 9 and max_stride 8'),
     ({'min_stride': 0}, 'min_stride is 0'), ({'threshold': 1.0}, 'threshold is 1.0'),
-    ({'key_frame.quality': 0}, 'quality is 0'),
-    ({'always_offered': ('cat',)}, "'cat': choose from person")])
+    ({'key_frame.quality': 0}, 'quality is 0')])
 def test_settings_that_cannot_work_are_refused(values, said):
     with pytest.raises(SettingsError, match=said):
         make_method('partial', None, values)

@@ -38,7 +38,7 @@ def frame():
 
 
 def test_its_labels_are_those_of_the_scene_whenever_it_has_no_fault(teacher, fault, frame):
-    truth = SceneTeacher()(frame)
+    truth = SceneTeacher()(frame, LVS)
     assert np.array_equal(teacher(frame, LVS).label, truth.label)
     fault.write_text('raise')
     with pytest.raises(RuntimeError, match='told to'):
