@@ -13,7 +13,8 @@ endif
 
 help:
 	@echo 'make demo       run student, teacher and camera; results in demo_output/'
-	@echo '                VIDEO= TEACHER= STUDENT= FRAMES= SIZE= LATE= OUT= choose other inputs'
+	@echo '                VIDEO= TEACHER= STUDENT= CLASSES= FRAMES= SIZE= LATE= OUT= choose'
+	@echo '                other inputs'
 	@echo 'make benchmark  measure speed and bytes on this machine'
 	@echo '                VIDEO= TEACHER= STUDENT= FRAMES= SIZE= choose other inputs, JSON= a file'
 	@echo 'make test       linters and tests'
@@ -33,7 +34,8 @@ $(VENV)/built: $(VENV)/packages $(BUILD_INPUTS)
 # make hands variables of its command line to the shell, which quotes them better.
 demo: setup
 	@$(VENV)/bin/shadowtutor demo $${VIDEO:+--video "$$VIDEO"} $${TEACHER:+--teacher "$$TEACHER"} \
-	  $${STUDENT:+--student "$$STUDENT"} $${FRAMES:+--frames "$$FRAMES"} $${SIZE:+--size "$$SIZE"} \
+	  $${STUDENT:+--student "$$STUDENT"} $${CLASSES:+--classes "$$CLASSES"} \
+	  $${FRAMES:+--frames "$$FRAMES"} $${SIZE:+--size "$$SIZE"} \
 	  $${LATE:+--late-update "$$LATE"} $${OUT:+--out "$$OUT"}
 
 benchmark: setup

@@ -165,10 +165,10 @@ class Client:
         self.frames_since_key_frame = 0
         #: The teacher that is followed, by number and name: the first that answered. 0: none.
         self.teacher_id, self.teacher = 0, ''
-        #: Classes that the student chooses from, by their places in the table and by name; what
-        #: other threads read is the names, which need no table.
+        #: Classes that the student chooses from, by their places in the table.
         self.offered = tuple(range(len(engine.classes)))
-        self.names_offered = engine.classes.names
+        #: Names of all classes and of those: one value, which another thread may read.
+        self.names = engine.classes.names, engine.classes.names
         #: What the last teacher that refused the classes said; empty where none did since they
         #: were wanted.
         self.classes_refused = ''
@@ -552,7 +552,8 @@ class Client:
     def _offer(self, classes: Iterable[int]) -> None:
         """Choose from these classes alone."""
         self.offered = tuple(classes)
-        self.names_offered = tuple(self.classes.names[place] for place in self.offered)
+        names = self.classes.names
+        self.names = names, tuple(names[place] for place in self.offered)
         self.engine.restrict(self.offered)
 
     def _settle(self, number: int) -> None:

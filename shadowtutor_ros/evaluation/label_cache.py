@@ -154,7 +154,14 @@ def _describe(name: str) -> str:
         folder = Path(importlib.util.find_spec('shadowtutor_ros.world').origin).parent
         code = b''.join(file.read_bytes() for file in sorted(folder.glob('*.py')))
         return f'scene {hashlib.sha256(code).hexdigest()}'
+    if name.startswith('hf:'):
+        return '+'.join(map(_describe, name.removeprefix('hf:').split('+')))
     path = Path(name)
+    if path.suffix.lower() == '.onnx' and path.is_file():
+        # Names and pixel statistics may lie beside it.
+        beside = [path.with_suffix('.txt'), path.with_suffix('.json'),
+                  path.with_name('config.json'), path.with_name('preprocessor_config.json')]
+        return '\n'.join(map(_stat, filter(Path.is_file, [path, *beside])))
     if path.is_dir():
         return '\n'.join(map(_stat, sorted(path.iterdir())))
     if path.is_file():

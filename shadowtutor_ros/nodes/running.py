@@ -74,11 +74,11 @@ def qos(
     of its own.
 
     :param depth: messages that are kept: the newest alone, where older ones are of no use.
-    :param policies: further ones of the profile.
+    :param policies: further ones of the profile; durability is volatile where it is not given.
     """
-    profile = QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability,
-        durability=DurabilityPolicy.VOLATILE, **policies)
+    profile = QoSProfile(**{
+        'history': HistoryPolicy.KEEP_LAST, 'depth': depth, 'reliability': reliability,
+        'durability': DurabilityPolicy.VOLATILE, **policies})
     return {'qos_profile': profile,
             'qos_overriding_options': QoSOverridingOptions.with_default_policies()}
 

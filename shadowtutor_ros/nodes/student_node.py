@@ -228,8 +228,7 @@ class StudentNode(Node):
         status.masks_published = counters.frames
         status.key_frames_sent = counters.key_frames_sent
         status.teacher = client.teacher
-        status.classes_on_offer = client.names_offered
-        status.classes = list(client.classes.names)
+        status.classes, status.classes_on_offer = client.names
         status.classes_refused = client.classes_refused
         status.updates_applied = counters.updates_applied
         status.updates_declined = counters.updates_declined
