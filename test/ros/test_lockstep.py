@@ -31,7 +31,7 @@ CLIENT = {'min_stride': MIN_STRIDE, 'late_update': 'wait', 'update_timeout': 1e9
 # The defaults, and all that departs from the paper: image format, settings of client and server.
 CASES = {
     'defaults': ('webp', {}, {}),
-    'everything': ('raw', {'drift': 0.12, 'still': 0.1, 'still_stride': 20}, {
+    'everything': ('raw', {'drift': 0.1, 'still': 0.1, 'still_stride': 20}, {
         'learning_rate': 0.01, 'scope': 'full', 'replay': 2, 'encoding': 'int8'})}
 
 

@@ -67,6 +67,6 @@ def test_texts_of_a_key_frame_are_short_lines(field):
 
 
 def test_an_unknown_refusal_has_a_reason_of_few():
-    reasons = {update_from_message(WeightUpdateMessage(refusal=refusal)).refusal_reason
+    reasons = {update_from_message(WeightUpdateMessage(status=2, refusal=refusal)).refusal_reason
                for refusal in ('training', 'a', 'b', HOSTILE)}
     assert reasons == {'training', 'other'}
