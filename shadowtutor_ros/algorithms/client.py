@@ -236,6 +236,10 @@ class Client:
         self.classes_refused = ''
         self._stride_from = None
 
+    def request_key_frame(self) -> None:
+        """Send the next frame as a key frame, or the first that no answer is awaited at."""
+        self._stride_from = None
+
     @property
     def awaiting_update(self) -> bool:
         """Whether a key frame's update is still to come and not overdue."""

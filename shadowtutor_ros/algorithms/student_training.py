@@ -273,6 +273,11 @@ class StudentTrainer:
         return tuple(sorted(seen.union(place for place in always if place in self._learnt)))
 
     @property
+    def memory_bytes(self) -> int:
+        """Bytes of the key frames that are remembered."""
+        return sum(sample.nbytes for sample in self._memory)
+
+    @property
     def _rows(self) -> tuple[int, ...]:
         """
         Places of the classes that are trained, ascending: on offer, or learnt before.

@@ -54,6 +54,10 @@ class LossMeter:
         self.last = (0, 0, 0.0)
         self._stamps: list[float] = []
 
+    def begin(self) -> None:
+        """Begin anew: what lies between the last image and the next one is not judged."""
+        self._stamps = []
+
     def add(self, stamp: float) -> bool:
         """
         Count an image.
@@ -127,11 +131,11 @@ class ImageSubscription:
         self._meter = LossMeter()
         self._counted_from = 0
         self._override = self._declare_override()
-        self._subscription = self._subscribe(
-            ReliabilityPolicy.BEST_EFFORT if self._override is None else self._override)
         #: The subscription before, until the new one has brought an image; none is lost meanwhile.
         self._former: Subscription | None = None
         self._superseded = False
+        self._subscription: Subscription | None = None
+        self.resume()
         self._last_stamp: tuple[int, int] | None = None
         node.create_timer(POLL_PERIOD, self._follow, clock=steady_clock())
 
@@ -144,6 +148,20 @@ class ImageSubscription:
     def images_lost(self) -> int:
         """How many images have not come, by their stamps, since the start or :meth:`restart`."""
         return self._meter.lost - self._counted_from
+
+    def pause(self) -> None:
+        """Take no images; the camera sends none then."""
+        self._end_former()
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def resume(self) -> None:
+        """Take images, where none were taken; what was missed meanwhile is not lost."""
+        if self._subscription is None:
+            self._meter.begin()
+            self._subscription = self._subscribe(
+                ReliabilityPolicy.BEST_EFFORT if self._override is None else self._override)
 
     def restart(self) -> None:
         """Count lost images from 0 again."""
@@ -186,6 +204,8 @@ class ImageSubscription:
 
     def _follow(self) -> None:
         """Look at what is offered, and subscribe anew where that asks for it."""
+        if self._subscription is None:
+            return
         if self._superseded:
             self._end_former()
         offers = self._fitting(self._offers())

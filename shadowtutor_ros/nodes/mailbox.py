@@ -29,6 +29,11 @@ class Mailbox(Generic[T]):
             item, self._item = self._item, None
             return None if self._closed else item
 
+    def clear(self) -> None:
+        """Throw away what nobody took yet."""
+        with self._condition:
+            self._item = None
+
     @property
     def closed(self) -> bool:
         """Whether the mailbox was closed."""

@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, PATIENCE
 from shadowtutor_ros.classes import ClassesError, ClassTable, load_classes
@@ -84,6 +84,8 @@ class StudentNode(Node):
         #: The session, its masks and the time at the last status.
         self._last_status = self.client, 0, time.monotonic()
         self._reset = threading.Event()
+        self._key_frame_requested = threading.Event()
+        self._enabled = True
         #: Whether the teacher that was followed or asked is another now, or gone.
         self._teacher_changed = threading.Event()
         self._header = Header()
@@ -111,6 +113,8 @@ class StudentNode(Node):
             self, self._key_frame.topic_name, self._weight_updates.topic_name, time.monotonic())
         self.create_timer(POLL_PERIOD, self._watch_teachers, clock=steady_clock())
         self.create_service(Trigger, '~/reset', self._on_reset)
+        self.create_service(Trigger, '~/request_key_frame', self._on_request_key_frame)
+        self.create_service(SetBool, '~/enable', self._on_enable)
 
         self._threads = [
             threading.Thread(target=self._infer_frames, name='inference', daemon=True),
@@ -213,10 +217,36 @@ class StudentNode(Node):
         response.message = 'a new session begins with the next image'
         return response
 
+    def _on_request_key_frame(
+            self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self.client.connected and self._enabled
+        if response.success:
+            self._key_frame_requested.set()
+            response.message = 'the next image that no answer is awaited at is a key frame'
+        else:
+            response.message = ('there is no teacher to send a key frame to' if self._enabled else
+                                'no image is taken: enable the node first')
+        return response
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        if request.data:
+            self._last_image = time.monotonic()
+            self._images.resume()
+        else:
+            self._images.pause()
+            self._frames.clear()
+            self._unmasked_since = None
+        response.success = True
+        response.message = ('images are segmented' if request.data else
+                            'no image is taken; session and weights are kept')
+        self.get_logger().info(response.message)
+        return response
+
     def _publish_status(self) -> None:
         now = time.monotonic()
         silent = now - self._last_image
-        if silent >= SILENCE:
+        if silent >= SILENCE and self._enabled:
             self._images.say_what_is_missing(silent)
         client, counters = self.client, self.client.counters
         status = TutorStatus(header=Header(stamp=self.get_clock().now().to_msg()))
@@ -267,6 +297,8 @@ class StudentNode(Node):
 
     def _state(self, now: float, silent: float) -> int:
         client, unmasked_since = self.client, self._unmasked_since
+        if not self._enabled:
+            return TutorStatus.STATE_DISABLED
         if silent < SILENCE and unmasked_since is not None and now - unmasked_since >= SILENCE:
             return TutorStatus.STATE_NO_MASKS
         if silent >= SILENCE or not client.counters.frames:
@@ -358,6 +390,9 @@ class StudentNode(Node):
         self._header = message.header
         client = self.client
         client.want(self._classes or self._student.classes)
+        if self._key_frame_requested.is_set():
+            self._key_frame_requested.clear()
+            client.request_key_frame()
         client.engine.with_confidence = bool(self._confidence.get_subscription_count())
         begin, stamp = time.monotonic(), message.header.stamp
         mask = client.on_frame(frame, begin, (stamp.sec + stamp.nanosec / 1e9) or None)

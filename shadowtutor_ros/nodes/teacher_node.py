@@ -8,6 +8,7 @@ if __name__ == '__main__':
 import threading
 import time
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -18,9 +19,11 @@ from shadowtutor_ros.models.student.inference import choose_device, cuda_is_lost
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
+from shadowtutor_ros.nodes.diagnostics import RobotRecord, teacher_diagnostics
 from shadowtutor_ros.nodes.messages import key_frame_from_message, plain, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, Parameters
-from shadowtutor_ros.nodes.running import fail, join, qos, run
+from shadowtutor_ros.nodes.running import (
+    fail, join, qos, resident_bytes, run, steady_clock)
 from shadowtutor_ros.nodes.teacher_parameters import TEACHER
 from shadowtutor_ros.wire.key_frame import KeyFrameError
 from shadowtutor_ros.wire.weight_update import Status
@@ -47,6 +50,7 @@ class Robot:
         #: Each student's newest key frame that is not answered yet, and when it came. One student
         #: is served; another must not push its key frames out.
         self.waiting: dict[int, tuple[KeyFrameMessage, float]] = {}
+        self.record = RobotRecord(name)
 
     def put(self, message: KeyFrameMessage, arrival: float) -> None:
         """Let a key frame wait; the newest of a student takes its place."""
@@ -117,6 +121,9 @@ class TeacherNode(Node):
                 KeyFrameMessage, f'{prefix}key_frames',
                 lambda message, robot=robot: self._on_key_frame(robot, message), **qos())
             self.get_logger().info(f'answering {robot.key_frames}')
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
+        self.create_timer(
+            self.parameters['status_period'], self._publish_diagnostics, clock=steady_clock())
         self._thread = threading.Thread(
             target=self._answer_key_frames, name='teaching', daemon=True)
         self._thread.start()
@@ -158,6 +165,15 @@ class TeacherNode(Node):
             robot.put(message, arrival)
             self._work.notify()
 
+    def _publish_diagnostics(self) -> None:
+        with self._work:
+            robots = sorted(self._robots, key=lambda robot: robot.name)
+            for robot in robots:
+                robot.record.waiting = len(robot.waiting)
+        self._diagnostics.publish(teacher_diagnostics(
+            [robot.record for robot in robots], self.get_fully_qualified_name(),
+            self.parameters['teacher'], resident_bytes(), self.get_clock().now().to_msg()))
+
     def _next(self) -> tuple[Robot, KeyFrameMessage, float] | None:
         """Wait for a key frame; None at the end. The robot served goes to the back of the line."""
         with self._work:
@@ -198,7 +214,8 @@ class TeacherNode(Node):
                     throttle_duration_sec=5.0)
 
     def _answer(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
-        name = robot.name or 'robot'
+        name, record = robot.name or 'robot', robot.record
+        record.student = plain(message.student)
         try:
             update = robot.server.on_key_frame(
                 key_frame_from_message(message), self._go_on, time.perf_counter() - arrival,
@@ -209,6 +226,8 @@ class TeacherNode(Node):
                 raise _Closing from error
             update = robot.server.refuse(
                 message.session_id, message.key_frame_number, plain(message.model_id), error)
+            record.refused = {
+                **record.refused, error.reason: record.refused.get(error.reason, 0) + 1}
             self.get_logger().error(
                 f'{name}: key frame {message.key_frame_number} was refused: {error}',
                 throttle_duration_sec=5.0)
@@ -217,8 +236,15 @@ class TeacherNode(Node):
             return
         total = time.perf_counter() - arrival
         robot.updates.publish(update_to_message(update, message.header, total))
+        record.total_seconds = total
         if update.status == Status.REFUSED:
             return
+        session = robot.server.session
+        record.answered += 1
+        record.classes, record.memory_bytes = session.classes.names, session.trainer.memory_bytes
+        record.metric = update.metric_after
+        record.teacher_seconds = update.teacher_seconds
+        record.training_seconds = update.training_seconds
         self.get_logger().info(
             f'{name}: key frame {update.key_frame_number}: mIoU '
             f'{update.metric_before:.2f} → {update.metric_after:.2f} in {update.steps} steps; '

@@ -63,6 +63,8 @@ TEACHER = (
     THREADS,
     WEIGHTS,
     Parameter(
+        'status_period', 1.0, 'seconds between messages on /diagnostics', (0.1, 60.0), (), True),
+    Parameter(
         'robots', [''], 'namespaces of the robots whose key frames are answered, such as '
         "['/robot1', '/robot2']; '' is the namespace of this node", read_only=True),
 )

@@ -17,5 +17,5 @@ def test_every_state_has_a_level_and_words(name):
     assert array.header.stamp.sec == 7
     shown, = array.status
     assert shown.name == '/robot/student: tutoring' and shown.message
-    assert (shown.level == DiagnosticStatus.OK) == (name == 'STATE_TUTORED')
+    assert (shown.level == DiagnosticStatus.OK) == (name in ('STATE_TUTORED', 'STATE_DISABLED'))
     assert {value.key: value.value for value in shown.values}['stride'] == '12'
