@@ -186,7 +186,7 @@ def _rows(message: Image, count: int, size: int) -> np.ndarray:
 def _check_group(message: Image, columns: int, rows: int) -> None:
     if message.width % columns or message.height % rows:
         raise ImageMessageError(
-            f"an image of {message.width}x{message.height} cannot be of encoding "
+            f'an image of {message.width}x{message.height} cannot be of encoding '
             f"'{message.encoding}', of which {columns}x{rows} pixels belong together: its "
             'publisher is at fault')
 
