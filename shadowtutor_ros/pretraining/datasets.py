@@ -409,8 +409,8 @@ def coco_folder(
             remark)
 
     remark = '' if not without else (
-        f'{len(without)} objects have no outline that can be read, the first of them {without[0]}: '
-        'their boxes are ignored')
+        f'objects without an outline that can be read: {len(without)}, the first of them '
+        f'{without[0]}; their boxes are ignored')
     datasets = split_of(training), split_of(validation)
     _check_wanted(folder.name, set().union(*datasets[0].classes), classes, list(shown))
     return datasets

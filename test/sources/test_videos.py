@@ -68,10 +68,15 @@ def test_names_of_a_folder_may_be_anything(tmp_path):
 
 
 @pytest.mark.parametrize('name', [
-    '2024-05-01T12:30:05.avi', 'rtsp:x.avi', '😀 ünï.avi', 'a b%03d.avi', '-.avi'])
-def test_a_video_may_have_any_name(video, name, tmp_path, monkeypatch):
+    '2024-05-01T12:30:05.mp4', 'rtsp:x.mp4', 'http:', '😀 ünï.mp4', 'a b%03d.mp4', '-.mp4'])
+def test_a_video_may_have_any_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path(video).rename(name)
+    # MP4, which FFmpeg opens; OpenCV opens this kind of AVI itself.
+    writer = cv2.VideoWriter('film.mp4', cv2.VideoWriter_fourcc(*'mp4v'), 10, (64, 48))
+    for index in range(10):
+        writer.write(np.full((48, 64, 3), 20 * index, np.uint8))
+    writer.release()
+    Path('film.mp4').rename(name)
     for path in (name, f'./{name}', str(tmp_path / name)):
         source = open_source(path)
         assert source.name == name and values(source) == list(range(10))
