@@ -140,7 +140,7 @@ def _decode(message: CompressedImage) -> np.ndarray:
         kind = kind_of(data)
         if not kind:
             raise ImageFileError('it is no image file')
-        return decode_file(data, kind, _check_size)
+        return decode_file(data, kind, _check_size, mend=True)
     except ImageFileError as error:
         raise ImageMessageError(
             f"a compressed image of {len(data)} bytes, format '{message.format[:40]}', cannot be "

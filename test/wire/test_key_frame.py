@@ -132,6 +132,11 @@ def test_truncation_is_refused(image_format):
     assert not accepted or accepted[0] >= len(data) - 24
 
 
+def test_a_key_frame_has_its_end_marker():
+    with pytest.raises(KeyFrameError, match='cut short'):
+        decode_image('jpeg', encoded('jpeg')[1][:-2])
+
+
 def test_one_format_is_not_taken_for_another():
     data = {image_format: encoded(image_format)[1] for image_format in ('jpeg', 'webp', 'png')}
     for said in data:
