@@ -143,8 +143,9 @@ def _read_jpeg_head(data: bytes) -> tuple[int, int, int, bool]:
         if marker == 0xda:
             break
         if marker in _FRAMES:
-            if size or offset + 10 > len(data):
+            if offset + 10 > len(data):
                 raise ImageFileError('it is no jpeg image, or cut')
+            # libjpeg refuses a second one.
             size = struct.unpack_from('>HH', data, offset + 5)
             # Sequential; the scan must hold as many channels.
             single, channels = marker in (0xc0, 0xc1), data[offset + 9]

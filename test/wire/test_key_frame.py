@@ -298,6 +298,19 @@ def test_a_jpeg_of_endless_scans_is_refused():
         decode_image('jpeg', data[:-2] + 100 * scan + data[-2:])
 
 
+def test_a_jpeg_that_hides_its_size_is_refused():
+    data = encoded('jpeg')[1]
+    start = data.index(b'\xff\xc0')
+    frame = data[start:start + 19]
+    other = frame[:5] + struct.pack('>HH', 40, 40) + frame[9:]
+    for hidden in (
+            data[:2] + b'\xff\xd0\0\2' + data[2:],  # no segment, but libjpeg skips it
+            data[:start] + other + data[start:], data[:start] + frame + other + data[start + 19:],
+            data[:start] + data[start + 19:], data[:start + 8]):
+        with pytest.raises(KeyFrameError, match='not a whole jpeg image'):
+            decode_image('jpeg', hidden)
+
+
 def test_a_jpeg_of_endless_segments_is_refused():
     data = encoded('jpeg')[1]
     for filling in (b'\xff\xfe\0\2', b'\xff'):  # comments, and what stands before a marker
