@@ -30,7 +30,6 @@ LIBRARIES = {
     'numpy': ('numpy', 'python3-numpy'),
     'onnxruntime': ('onnxruntime', 'python3-onnxruntime-pip'),
     'rich': ('rich', 'python3-rich'),
-    'rosbags': ('rosbags-image', None),  # the stand-in where cv_bridge is not installed
     'safetensors': ('safetensors', None),
     'torch': ('torch', 'python3-pytorch-pip'),
     'torchvision': ('torchvision', 'python3-pytorch-pip'),

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = Console()
     console.print(
-        f'[bold]{source.name}[/]: {source.count} frames; teacher: {arguments.teacher}; '
+        f"[bold]{source.name}[/]: {source.count or 'all'} frames; teacher: {arguments.teacher}; "
         f'late update: {arguments.late_update}')
     keep_local()
     recording = run_nodes(arguments, source, console)
@@ -172,9 +172,11 @@ def run_nodes(
             status.update('starting the camera')
             nodes.start('camera')
         with Progress(
-                TextColumn('{task.completed}/{task.total}'), BarColumn(10), TimeRemainingColumn(),
-                TextColumn('{task.fields[state]}'), console=console) as progress:
-            task = progress.add_task('', total=source.count, state='')
+                TextColumn('{task.completed}/{task.fields[of]}'), BarColumn(10),
+                TimeRemainingColumn(), TextColumn('{task.fields[state]}'),
+                console=console) as progress:
+            task = progress.add_task(
+                '', total=source.count or 0, of=source.count or '?', state='')
             last, since = 0, time.monotonic()
             while nodes.running('camera'):
                 nodes.check('student', 'teacher')
@@ -191,7 +193,7 @@ def run_nodes(
             recorder.wait_for_masks(timeout=5.0)
             progress.update(
                 task, total=len(recorder.masks), completed=len(recorder.masks),
-                state=_describe(recorder.status))
+                of=len(recorder.masks), state=_describe(recorder.status))
     return recorder
 
 

@@ -8,6 +8,7 @@ training step, the teacher and the network take comes from a profile.
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -225,15 +226,17 @@ def _methods(arguments: argparse.Namespace, settings: dict[str, Any]) -> list[Me
 def _open(
         arguments: argparse.Namespace, classes: ClassTable
 ) -> tuple[list[Labelling], dict[str, Source]]:
-    labellings, sources = [], {}
+    labellings, sources, folders = [], {}, {}
     for video in dict.fromkeys(arguments.videos):
         clip = Clip(
             video, arguments.width, arguments.frames, arguments.fps, arguments.camera_jpeg)
         source = clip.open()
         # Two of the same name in different folders go by their paths.
-        name = video if source.name in sources else source.name
+        name = next(one for one in (source.name, video, str(Path(video).absolute()))
+                    if one not in sources)
         sources[name] = source
-        save = arguments.save_labels / _folder_name(name) if 'save_labels' in arguments else None
+        save = (arguments.save_labels / _folder_name(name, folders)
+                if 'save_labels' in arguments else None)
         labellings.append(Labelling(
             name, clip, arguments.teacher, arguments.teacher_weights, arguments.device,
             default_folder(), classes, save))
@@ -260,7 +263,9 @@ def _trials(
         profiles: list[Profile]) -> list[Trial]:
     trials = []
     scored = load_classes(arguments.scored_classes) if arguments.scored_classes else None
+    videos: dict[str, str] = {}
     for labelling in labellings:
+        names: dict[str, str] = {}
         for method in methods:
             # Where the network has no say one of them is enough.
             for profile in profiles if method.on_network else profiles[:1]:
@@ -268,14 +273,21 @@ def _trials(
                 if 'save_predictions' in arguments:
                     name = trial.title.removeprefix(f'{labelling.name} ')
                     trial = replace(trial, save=(
-                        arguments.save_predictions / _folder_name(labelling.name)
-                        / _folder_name(f'{arguments.label} {name}'.strip())))
+                        arguments.save_predictions / _folder_name(labelling.name, videos)
+                        / _folder_name(f'{arguments.label} {name}'.strip(), names)))
                 trials.append(trial)
     return trials
 
 
-def _folder_name(name: str) -> str:
-    return ''.join(letter if letter.isalnum() or letter in '-_.' else '_' for letter in name)
+def _folder_name(name: str, taken: dict[str, str]) -> str:
+    """Return the name's folder in ``taken``, where a new one is added that differs from all."""
+    if name not in taken:
+        plain = ''.join(
+            letter if letter.isalnum() or letter in '-_.' else '_' for letter in name)
+        folders = {folder.casefold() for folder in taken.values()}
+        numbered = itertools.chain([plain], (f'{plain}-{number}' for number in itertools.count(2)))
+        taken[name] = next(one for one in numbered if one.casefold() not in folders)
+    return taken[name]
 
 
 def _run_with_progress(
@@ -288,11 +300,13 @@ def _run_with_progress(
     counts = {task.title: sources[getattr(task, 'labelling', task).name].count for task in tasks}
     with Progress(
             TextColumn('{task.description}'), BarColumn(20),
-            TextColumn('{task.completed}/{task.total} frames'), TimeRemainingColumn(),
+            TextColumn('{task.completed}/{task.fields[of]} frames'), TimeRemainingColumn(),
             console=console, speed_estimate_period=300, transient=True) as progress:
         bars: dict[str, TaskID] = {}
         done = dict.fromkeys(counts, 0)
-        overall = progress.add_task(f'all {len(tasks)} {title}', total=sum(counts.values()))
+        # A video may not say how many it has.
+        total = 0 if None in counts.values() else sum(counts.values())
+        overall = progress.add_task(f'all {len(tasks)} {title}', total=total, of=total or '?')
 
         def on_message(message: Advance | Finished) -> None:
             if isinstance(message, Finished):
@@ -300,12 +314,13 @@ def _run_with_progress(
                 on_finished(message)
                 return
             if message.title not in bars:
+                count = counts[message.title]
                 bars[message.title] = progress.add_task(
-                    message.title, total=counts[message.title])
+                    message.title, total=count or 0, of=count or '?')
             done[message.title] = message.done
             progress.update(bars[message.title], completed=message.done)
             progress.update(overall, completed=sum(done.values()))
-            if work is label and message.done >= counts[message.title]:
+            if work is label and counts[message.title] == message.done:
                 progress.update(bars[message.title], visible=False)
 
         run_tasks(work, tasks, on_message, arguments.jobs, arguments.threads)

@@ -108,6 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(
             f'{data[0].name}: {len(data[0])} images to train on, {len(data[1])} to validate on, '
             f'{share:.0%} of the batches', highlight=False)
+        if data[0].remark:
+            console.print(f'{data[0].name}: {data[0].remark}', style='yellow', highlight=False)
     origin = {'start': _origin(arguments.start)}
     if 'scene' in arguments.data:
         origin |= {name: getattr(arguments, name) for name in (

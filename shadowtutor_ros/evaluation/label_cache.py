@@ -15,14 +15,45 @@ import numpy as np
 
 from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
+from shadowtutor_ros.sources.videos import images_of
 
 #: Seconds after which the labels so far are saved, for the case that the process is killed.
 _SAVE_PERIOD = 60.0
 
+_ADVICE = 'set XDG_CACHE_HOME to a folder that can be written to'
+
+
+class LabelCacheError(ValueError):
+    """A place where no labels can be kept."""
+
 
 def default_folder() -> Path:
-    """Return the folder of the cache: ``$XDG_CACHE_HOME/shadowtutor/labels`` or in ~/.cache."""
-    return Path(os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')) / 'shadowtutor/labels'
+    """
+    Return the folder of the cache: ``$XDG_CACHE_HOME/shadowtutor/labels`` or in ~/.cache.
+
+    :raises LabelCacheError: if there is neither.
+    """
+    # As its specification has it, a path that is empty or relative is as good as none.
+    folder = Path(os.environ.get('XDG_CACHE_HOME', ''))
+    try:
+        return (folder if folder.is_absolute() else Path.home() / '.cache') / 'shadowtutor/labels'
+    except RuntimeError as error:
+        raise LabelCacheError(
+            f'there is no folder to keep labels in ({error}): {_ADVICE}') from None
+
+
+def prepare_folder(folder: Path) -> None:
+    """
+    Make the folder of the cache.
+
+    :raises LabelCacheError: if labels cannot be kept there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise LabelCacheError(
+            f"labels cannot be kept in '{folder}' ({error.strerror}): {_ADVICE}") from None
 
 
 class Labels(Sequence[TeacherPrediction]):
@@ -121,10 +152,9 @@ def label_video(
     labels = Labels.load(path)
     known = len(labels)
     if not (labels.whole or 0 < count <= known):
-        ask = teacher()
         # Where they cannot be kept that is better known before the work.
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        prepare_folder(folder)
+        ask = teacher()
         saved = time.monotonic()
         try:
             for index, frame in enumerate(frames):
@@ -163,7 +193,8 @@ def _describe(name: str) -> str:
                   path.with_name('config.json'), path.with_name('preprocessor_config.json')]
         return '\n'.join(map(_stat, filter(Path.is_file, [path, *beside])))
     if path.is_dir():
-        return '\n'.join(map(_stat, sorted(path.iterdir())))
+        # Images in the order in which they are played.
+        return '\n'.join(map(_stat, images_of(path) or sorted(path.iterdir())))
     if path.is_file():
         return _stat(path)
     module, colon, _ = name.partition(':')

@@ -31,6 +31,14 @@ def keep_local() -> None:
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 
+def _as_yaml(value: dict) -> str:
+    # JSON is YAML, with every string quoted; but in YAML a character beyond 16 bits, an emoji, is
+    # one escape, not two.
+    return ''.join(
+        letter if letter.isascii() and letter.isprintable() else f'\\U{ord(letter):08x}'
+        for letter in json.dumps(value, ensure_ascii=False))
+
+
 class Nodes:
     """
     Nodes as processes of their own, ended together; one that has to be killed is an error.
@@ -79,8 +87,7 @@ class Nodes:
         :param kind: the node that it is, where ``name`` does not say.
         """
         path = self._folder / f'{name}.yaml'
-        # JSON is YAML, with every string quoted.
-        path.write_text(json.dumps({'/**': {'ros__parameters': self._parameters[name]}}))
+        path.write_text(_as_yaml({'/**': {'ros__parameters': self._parameters[name]}}))
         with self.log(name).open('a' if name in self._processes else 'w') as log:
             self._processes[name] = subprocess.Popen(
                 [*command, sys.executable, '-m', f'shadowtutor_ros.nodes.{kind or name}_node',

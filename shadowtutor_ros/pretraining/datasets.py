@@ -1,6 +1,6 @@
 """Images with labels to pretrain a student on: a folder, a COCO folder, the built-in scene."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 import csv
 import json
 from pathlib import Path
@@ -40,14 +40,17 @@ class Dataset:
     :ivar name: for people.
     :ivar licences: of what the samples are made from, for people.
     :ivar classes: of each sample, the places in its label; None where that is not known.
+    :ivar remark: what people should know of it, if anything.
     """
 
     def __init__(
             self, name: str, read: Callable[[int], Sample], length: int,
-            licences: tuple[str, ...] = (), classes: list[set[int]] | None = None):
+            licences: tuple[str, ...] = (), classes: list[set[int]] | None = None,
+            remark: str = ''):
         self.name = name
         self.licences = licences
         self.classes = classes
+        self.remark = remark
         self._read = read
         self._length = length
 
@@ -210,6 +213,12 @@ def decode_rle(segmentation: dict) -> np.ndarray:
     :raises DatasetError: if the runs do not fill the size.
     """
     height, width = segmentation['size']
+    counts = _runs(segmentation)
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
+
+
+def _runs(segmentation: dict) -> list[int]:
+    height, width = segmentation['size']
     counts = segmentation['counts']
     if isinstance(counts, str):
         runs, value, shift = [], 0, 0
@@ -226,7 +235,7 @@ def decode_rle(segmentation: dict) -> np.ndarray:
     if sum(counts) != height * width or min(counts, default=0) < 0:
         raise DatasetError(
             f'a mask has runs of {sum(counts)} pixels, but its size is {width}×{height}')
-    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
+    return counts
 
 
 def _fill(label: np.ndarray, polygon: np.ndarray, value: int) -> None:
@@ -257,16 +266,75 @@ def draw_instances(
     label = np.full(size, background, np.uint8)
     crowds = [annotation for annotation in annotations if annotation.get('iscrowd')]
     single = [annotation for annotation in annotations if not annotation.get('iscrowd')]
-    for annotation in crowds + sorted(single, key=lambda one: -one.get('area', 0)):
+    for annotation in crowds + sorted(single, key=_area, reverse=True):
         value = IGNORE if annotation.get('iscrowd') else ids.get(
             annotation['category_id'], background)
         shape = annotation['segmentation']
         if isinstance(shape, dict):
-            label[decode_rle(shape)] = value
+            mask = decode_rle(shape)
+            if mask.shape != size:
+                raise DatasetError(
+                    f'a mask is {mask.shape[1]}×{mask.shape[0]}, its image {size[1]}×{size[0]}')
+            label[mask] = value
         else:
             for points in shape:
                 _fill(label, np.reshape(points, (-1, 2)), value)
     return label
+
+
+def _numbers(values: object, least: int) -> np.ndarray | None:
+    """Return them as an array where they are that many finite numbers at least, of pixels."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError):
+        return None
+    if array.ndim != 1 or len(array) < least or array.dtype.kind not in 'iuf':
+        return None
+    # What is further out than any image would not fit where it is drawn.
+    return array if (np.abs(array) < 2 ** 20).all() else None
+
+
+def _area(annotation: dict) -> float:
+    """Return what it says, or else that of its box."""
+    for values in ([annotation.get('area')], annotation.get('bbox')):
+        numbers = _numbers(values, 1)
+        if numbers is not None:
+            return float(np.prod(numbers[2:] if len(numbers) == 4 else numbers))
+    return 0.0
+
+
+def _has_outline(annotation: dict) -> bool:
+    shape = annotation.get('segmentation')
+    if isinstance(shape, dict):
+        try:
+            height, width = shape['size']
+            return 0 < height * width <= 2 ** 26 and bool(_runs(shape))
+        except (DatasetError, KeyError, TypeError, ValueError):
+            return False
+    return isinstance(shape, list) and bool(shape) and all(
+        (points := _numbers(part, 6)) is not None and len(points) % 2 == 0 for part in shape)
+
+
+def _checked(annotation: dict, names: dict[int, str]) -> dict:
+    """
+    Return an object that can be drawn; the box of one without an outline, as a crowd.
+
+    :raises DatasetError: if there is neither, or it is of no category.
+    """
+    if annotation.get('category_id') not in names:
+        raise DatasetError(
+            f"has category_id {str(annotation.get('category_id'))[:40]}, which is not among "
+            f'the {len(names)} categories')
+    if _has_outline(annotation):
+        return annotation
+    box = _numbers(annotation.get('bbox'), 4)
+    if box is None or len(box) != 4 or min(box[2:]) < 0:
+        raise DatasetError('has no outline that can be read, nor a box: leave it out, or export '
+                           'it as polygons or runs')
+    left, top = np.floor(box[:2])
+    right, bottom = np.maximum(np.ceil(box[:2] + box[2:]), (left + 1, top + 1))
+    return annotation | {'iscrowd': 1, 'segmentation': [
+        [left, top, right, top, right, bottom, left, bottom]]}
 
 
 def coco_folder(
@@ -274,29 +342,37 @@ def coco_folder(
     """
     Open a folder of COCO: ``annotations/instances_SPLIT.json`` and ``SPLIT/`` with its images.
 
+    Objects whose outline cannot be read (none, of two points, of text, …) are not trained on:
+    their boxes become ``IGNORE``.
+
     :param classes: that are wanted; categories become these by their names, others background.
     :param seed: of the tenth that is held out, where no split's name begins with ``val``.
     :returns: what to train on and what to validate on.
-    :raises DatasetError: if the folder holds too little, or no instance of what is wanted.
+    :raises DatasetError: if the folder holds too little, or no instance of what is wanted; if an
+        annotation has neither outline nor box, or no category; the line names file and annotation.
     """
     paths = sorted((folder / 'annotations').glob('instances_*.json'))
     entries: dict[bool, list] = {False: [], True: []}
     shown: dict[str, None] = {}  # in their order
+    without: list[str] = []
     for path in paths:
         split = path.stem.removeprefix('instances_')
         try:
             content = json.loads(path.read_bytes())
             names = {category['id']: str(category['name']) for category in content['categories']}
             annotations: dict[int, list] = {image['id']: [] for image in content['images']}
-            for annotation in content['annotations']:
-                annotations[annotation['image_id']].append(annotation)
-        except (ValueError, KeyError, TypeError) as error:
+            objects, boxes = _read_objects(path, content['annotations'], annotations, names)
+        except DatasetError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetError(
                 f"'{path}' is no instances file of COCO ({type(error).__name__}: {error})"
             ) from None
+        without += [f"{name} of '{path}'" for name in boxes]
+        for image_id, annotation in objects:
+            annotations[image_id].append(annotation)
         ids = dict(zip(names, classes.rows(list(names.values())).tolist()))
-        shown |= {names.get(annotation.get('category_id'), 'something without a name'): None
-                  for several in annotations.values() for annotation in several}
+        shown |= {names[annotation['category_id']]: None for _, annotation in objects}
         # As in the first implementation, an image without any instance is left out.
         entries[split.startswith('val')] += [
             (folder / split / image['file_name'], annotations[image['id']], ids)
@@ -317,8 +393,11 @@ def coco_folder(
         def read(index: int) -> Sample:
             path, annotations, ids = entries[index]
             image = _read_image(path)
-            return Sample(image, draw_instances(
-                annotations, ids, classes.background, image.shape[:2]))
+            try:
+                return Sample(image, draw_instances(
+                    annotations, ids, classes.background, image.shape[:2]))
+            except DatasetError as error:
+                raise DatasetError(f"'{path}': {error}") from None
 
         present = [
             {ids.get(annotation['category_id'], classes.background)
@@ -326,11 +405,40 @@ def coco_folder(
             for _, annotations, ids in entries]
         return Dataset(
             folder.name, read, len(entries),
-            ('COCO: annotations CC BY 4.0; images under their Flickr licences',), present)
+            ('COCO: annotations CC BY 4.0; images under their Flickr licences',), present,
+            remark)
 
+    remark = '' if not without else (
+        f'objects without an outline that can be read: {len(without)}, the first of them '
+        f'{without[0]}; their boxes are ignored')
     datasets = split_of(training), split_of(validation)
     _check_wanted(folder.name, set().union(*datasets[0].classes), classes, list(shown))
     return datasets
+
+
+def _read_objects(
+        path: Path, found: list[dict], images: Container[int],
+        names: dict[int, str]) -> tuple[list[tuple[int, dict]], list[str]]:
+    """Return objects as they can be drawn, with their images' ids; and those without outline."""
+    objects, without = [], []
+    for index, annotation in enumerate(found):
+        name = f"annotation {str(annotation.get('id', f'number {index}'))[:40]}"
+        if annotation.get('image_id') not in images:
+            raise DatasetError(
+                f"'{path}': {name} is of image {str(annotation.get('image_id'))[:40]}, which is "
+                'not among its images')
+        try:
+            checked = _checked(annotation, names)
+        except DatasetError as error:
+            raise DatasetError(f"'{path}': {name} {error}") from None
+        if checked is not annotation:
+            without.append(name)
+        objects.append((annotation['image_id'], checked))
+    if objects and len(without) == len(objects):
+        raise DatasetError(
+            f"'{path}': {without[0]} has no outline that can be read, nor has any other: export "
+            'polygons of three points or more, [[x, y, x, y, x, y, …], …], or runs')
+    return objects, without
 
 
 def scene_dataset(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 import math
 from pathlib import Path
+import re
 from typing import Callable, Iterator
 
 import cv2
@@ -31,14 +32,16 @@ class Source:
 
     :ivar name: for people.
     :ivar rate: frames a second, of the source itself.
-    :ivar count: frames in all, as far as the source knows; None if it has no end.
+    :ivar count: frames in all, as far as the source knows; None if it does not, or has no end.
     :ivar read: starts an iterator of H×W×3 uint8 BGR frames, all of one size.
+    :ivar endless: whether it has no end.
     """
 
     name: str
     rate: float
     count: int | None
     read: Callable[[], Iterator[np.ndarray]]
+    endless: bool = False
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.read()
@@ -77,7 +80,9 @@ def open_source(
     count = opened.count
     if frames:
         count = frames if count is None else min(frames, count)
-    return Source(opened.name, opened.rate, count, lambda: _first(opened, frames))
+    return Source(
+        opened.name, opened.rate, count, lambda: _first(opened, frames),
+        opened.endless and not frames)
 
 
 def _first(source: Source, frames: int) -> Iterator[np.ndarray]:
@@ -143,7 +148,7 @@ class Clip:
         count = source.count and math.ceil(source.count * rate / source.rate - 1e-9)
         if self.frames:
             count = min(self.frames, count or self.frames)
-        if count is None:
+        if source.endless and not self.frames:
             raise SourceError(f"'{self.video}' has no end: give a number of frames")
         # The count is what the file's header says, which need not be so.
         return Source(source.name, rate, count, lambda: _sample(source, rate, self.frames))
@@ -192,11 +197,23 @@ def _open_scene(size: tuple[int, int], seed: int, look: str) -> Source:
             yield scene.render(index).image
             index += 1
 
-    return Source(f'scene ({look}, seed {seed})', FRAME_RATE, None, read)
+    return Source(f'scene ({look}, seed {seed})', FRAME_RATE, None, read, endless=True)
+
+
+def images_of(folder: Path) -> list[Path]:
+    """List the images of a folder as people count: frame2 before frame10; no hidden files."""
+    def key(path: Path) -> tuple:
+        # Every other part is a number.
+        parts = re.split('([0-9]+)', path.name)
+        return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
+
+    return sorted((
+        path for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')), key=key)
 
 
 def _open_folder(folder: Path, size: tuple[int, int], enlarge: int) -> Source:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = images_of(folder)
     if not paths:
         raise SourceError(
             f"folder '{folder}' holds no image: wanted files that end in "
@@ -213,11 +230,12 @@ def _open_folder(folder: Path, size: tuple[int, int], enlarge: int) -> Source:
             first_size = frame.shape[1], frame.shape[0]
             yield frame
 
-    return Source(folder.name, DEFAULT_RATE, len(paths), read)
+    return Source(folder.resolve().name, DEFAULT_RATE, len(paths), read)
 
 
 def _capture(source: str, what: str) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(source)
+    # Absolute, since FFmpeg takes what stands before a colon, as in 12:30.mp4, for a protocol.
+    capture = cv2.VideoCapture(str(Path(source).absolute()))
     if not capture.isOpened():
         raise SourceError(
             f"{what} '{source}' cannot be opened: is it a {what} that OpenCV reads, "
@@ -265,4 +283,4 @@ def _open_device(path: str, size: tuple[int, int]) -> Source:
                 raise SourceError(f"device '{path}' gives no more images: is it still plugged in?")
             yield _resize(frame, size)
 
-    return Source(path, rate if 0 < rate < 1000 else DEFAULT_RATE, None, read)
+    return Source(path, rate if 0 < rate < 1000 else DEFAULT_RATE, None, read, endless=True)

@@ -1,17 +1,16 @@
 """Key frames as they cross the network, and the coding of their images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-import io
 import math
 import re
-import struct
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.wire.image_files import decode_file, ImageFileError
 
 #: How the image of a key frame can be coded.
 FORMATS = ('jpeg', 'webp', 'png', 'raw')
@@ -25,16 +24,6 @@ MAX_PIXELS = 3840 * 2160
 
 #: Bytes of a key frame's image at most: those of the largest that is raw.
 MAX_BYTES = 3 * MAX_PIXELS
-
-#: Chunks of a PNG file that hold compressed texts and profiles.
-_TEXTS = (b'zTXt', b'iTXt', b'iCCP')
-
-#: Pillow reads the segments of a file one by one in Python. A JPEG file has some ten before its
-#: first scan; a PNG file has some, and one for every few kB.
-_MAX_SEGMENTS = 256
-
-#: A progressive JPEG has some ten scans; each is decoded over the whole image.
-_MAX_SCANS = 100
 
 
 class KeyFrameError(ValueError):
@@ -141,7 +130,14 @@ def decode_label(data: bytes, most: tuple[int, int]) -> np.ndarray:
     :returns: H×W uint8.
     :raises KeyFrameError: if it is not such a label, is cut short or too large.
     """
-    return _decode(data, 'png', 'L', most).copy()  # Pillow's own memory cannot be written to
+    def check_size(height: int, width: int) -> None:
+        _check_size(height, width)
+        if height > most[0] or width > most[1]:
+            raise KeyFrameError(
+                f'{height}x{width} pixels are more than the {most[0]}x{most[1]} of its frame',
+                'too_large')
+
+    return _decode(data, 'png', check_size, grey=True)
 
 
 def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
@@ -172,67 +168,19 @@ def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
     if image_format not in FORMATS:
         raise KeyFrameError(
             f"key-frame format '{image_format[:40]}' is unknown: expected {', '.join(FORMATS)}")
-    return np.ascontiguousarray(_decode(data, image_format, 'RGB')[:, :, ::-1])
+    return _decode(data, image_format, _check_size)
 
 
 def _decode(
-        data: bytes | np.ndarray, image_format: str, mode: str,
-        most: tuple[int, int] | None = None) -> np.ndarray:
+        data: bytes | np.ndarray, image_format: str,
+        check_size: Callable[[int, int], None], grey: bool = False) -> np.ndarray:
     data = bytes(data)
-    if image_format == 'png':
-        data = _without_texts(data)
-    elif image_format == 'jpeg':
-        _check_jpeg(data)
     try:
-        # Pillow, not OpenCV: it tells the size before it decodes, and refuses a file that is cut.
-        with Image.open(io.BytesIO(data), formats=[image_format.upper()]) as image:
-            _check_size(image.height, image.width)
-            if most and (image.height > most[0] or image.width > most[1]):
-                raise KeyFrameError(
-                    f'{image.height}x{image.width} pixels are more than the {most[0]}x{most[1]} '
-                    'of its frame', 'too_large')
-            return np.asarray(image.convert(mode))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, KeyFrameError):
-            raise
+        return decode_file(data, image_format, check_size, grey)
+    except ImageFileError as error:
         raise KeyFrameError(
-            f'a key frame of {len(data)} bytes is not a whole {image_format} image') from None
-
-
-def _without_texts(data: bytes) -> bytes:
-    """
-    Return a PNG file without what Pillow would unfold besides the pixels, to 64 MB.
-
-    :raises KeyFrameError: if it is in more pieces than an encoder would make of it.
-    """
-    kept, start, offset, count = [], 0, 8, 0
-    while offset + 8 <= len(data):
-        # A chunk is its length, its kind, that many bytes, and their checksum.
-        length, kind = struct.unpack_from('>I4s', data, offset)
-        end = offset + 12 + length
-        if kind in _TEXTS:
-            kept.append(data[start:offset])
-            start = end
-        offset, count = end, count + 1
-        if count > _MAX_SEGMENTS + len(data) // 1024:
-            raise KeyFrameError(f'a PNG file of {len(data)} bytes is in more than {count} pieces')
-    return b''.join((*kept, data[start:])) if kept else data
-
-
-def _check_jpeg(data: bytes) -> None:
-    """Refuse a JPEG file that Pillow would read byte by byte, or decode over and over."""
-    offset = 2
-    for _ in range(_MAX_SEGMENTS):
-        if offset + 4 > len(data) or data[offset] != 0xff:
-            raise KeyFrameError(f'a key frame of {len(data)} bytes is not a whole jpeg image')
-        if data[offset + 1] == 0xda:  # the first scan
-            break
-        offset += 2 + struct.unpack_from('>H', data, offset + 2)[0]
-    else:
-        raise KeyFrameError(
-            f'a JPEG key frame has more than {_MAX_SEGMENTS} segments before its first scan')
-    if data.count(b'\xff\xda') > _MAX_SCANS:
-        raise KeyFrameError(f'a JPEG key frame has more than {_MAX_SCANS} scans')
+            f'a key frame of {len(data)} bytes is not a whole {image_format} image: {error}'
+        ) from None
 
 
 def _check_size(height: int, width: int) -> None:

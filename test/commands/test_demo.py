@@ -132,6 +132,24 @@ def run_teacher(folder, action, error=None):
             raise error
 
 
+def test_parameters_reach_a_node_as_they_are(tmp_path):
+    values = {'source': 'a 😀: "ü"\n\x7f\x85.mp4', 'no': 'off', 'rate': 2.5, 'list': ['1', 'y']}
+    with Nodes('/demo', {'teacher': values}, tmp_path, tmp_path) as nodes:
+        nodes.start('teacher', (sys.executable, '-c', ''))
+        nodes.wait('teacher', 30)
+    rclpy = pytest.importorskip('rclpy')
+    context = rclpy.Context()
+    rclpy.init(args=['--ros-args', '--params-file', str(tmp_path / 'teacher.yaml')],
+               context=context)
+    try:
+        node = rclpy.create_node(
+            'any', context=context, automatically_declare_parameters_from_overrides=True)
+        assert {name: node.get_parameter(name).value for name in values} == values
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+
+
 def test_a_node_that_has_to_be_killed_fails_the_demo(tmp_path, monkeypatch, capfd):
     run_teacher(tmp_path, 'SIG_DFL')
     monkeypatch.setattr('shadowtutor_ros.nodes.processes.END_TIMEOUT', 1.0)

@@ -44,6 +44,32 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / 'cache' / 'shadowtutor' / 'labels'
 
 
+def test_what_is_saved_has_a_folder_of_its_own(videos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('x').mkdir()
+    names = ['x/a b.mp4', 'a_b.mp4', 'a:b.mp4', 'x/A_b.mp4', 'x/a_b.mp4', 'x_a_b.mp4', 'a b.mp4']
+    for name in names:
+        shutil.copy(videos[0], name)
+    assert evaluate(
+        *names, '--methods', 'wild', '--frames', 1, '--out', tmp_path / 'out',
+        '--save-labels', tmp_path / 'labels', '--save-predictions', tmp_path / 'masks') == 0
+    assert len({run['video'] for run in runs(tmp_path / 'out')}) == len(names)
+    for folder in ('labels', 'masks'):
+        found = sorted(path.name for path in (tmp_path / folder).iterdir())
+        assert len({name.casefold() for name in found}) == 7
+        assert 'a_b.mp4' in found and 'a_b.mp4-2' in found, 'the plain name where it is free'
+
+
+def test_a_video_that_does_not_say_its_length_is_evaluated_to_its_end(tmp_path, capfd):
+    scene, path = Scene(1, 'day', 320, 180), tmp_path / 'raw.mjpeg'
+    path.write_bytes(b''.join(
+        cv2.imencode('.jpg', cv2.resize(scene.render(index).image, (320, 184)))[1].tobytes()
+        for index in range(FRAMES)))
+    assert evaluate(path, '--methods', 'wild', '--out', tmp_path / 'out') == 0
+    assert [run['frames'] for run in runs(tmp_path / 'out')] == [FRAMES]
+    assert 'None' not in capfd.readouterr().out
+
+
 OPTIONS = ('--teacher', 'scene', '--width', '320')
 
 

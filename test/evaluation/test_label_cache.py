@@ -1,10 +1,13 @@
 """The cache of a teacher's labels."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from shadowtutor_ros.classes import ClassTable, LVS
-from shadowtutor_ros.evaluation.label_cache import fingerprint, label_video, Labels
+from shadowtutor_ros.evaluation.label_cache import (
+    default_folder, fingerprint, label_video, LabelCacheError, Labels)
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 
 FRAMES = [np.full((4, 6, 3), value, np.uint8) for value in range(5)]
@@ -135,8 +138,37 @@ def test_labels_are_held_as_they_were_given():
 
 def test_where_labels_cannot_be_kept_the_teacher_is_not_asked(video, tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(OSError):
-        label(video, tmp_path / 'file', lambda: lambda frame, classes: refuse())
+    for folder in (tmp_path / 'file', tmp_path / 'file' / 'below', Path('/proc/nobody/writes')):
+        with pytest.raises(LabelCacheError, match=f"'{folder}'.*set XDG_CACHE_HOME to a folder"):
+            label(video, folder, refuse)
+
+
+@pytest.mark.parametrize('value', [None, '', 'relative', './here'])
+def test_the_cache_is_at_home_where_nothing_else_is_said(value, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+    if value is not None:
+        monkeypatch.setenv('XDG_CACHE_HOME', value)
+    assert default_folder() == tmp_path / '.cache' / 'shadowtutor' / 'labels'
+    monkeypatch.setenv('XDG_CACHE_HOME', '/else/where')
+    assert default_folder() == Path('/else/where/shadowtutor/labels')
+
+
+def test_who_has_no_home_is_told_what_to_set(monkeypatch):
+    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+    monkeypatch.delenv('HOME')
+    monkeypatch.setattr('os.getuid', lambda: 123456)
+    with pytest.raises(LabelCacheError, match='set XDG_CACHE_HOME to a folder'):
+        default_folder()
+
+
+def test_another_order_of_a_folders_images_is_labelled_anew(tmp_path):
+    # Earlier versions played image10 before image9.
+    for name in ('9.png', '10.png', '.10.png', 'notes.txt'):
+        (tmp_path / name).write_text('')
+    (tmp_path / 'cache').mkdir()
+    stats = fingerprint(*map(str, (tmp_path / '9.png', tmp_path / '10.png')))
+    assert fingerprint(str(tmp_path)) == stats
 
 
 def test_a_package_that_fails_is_told_by_who_makes_the_teacher(tmp_path, monkeypatch):

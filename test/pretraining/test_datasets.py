@@ -258,7 +258,7 @@ def test_coco_becomes_this_packages_classes(coco):
     first, second = training[0].label, training[1].label
     assert (first[:10, :10] == PERSON).all() and (first[:10, 20:30] == AUTO).all()
     assert (second[:10, :10] == BACKGROUND).all() and (second[:10, 20:30] == AUTO).all()
-    assert (validation[0].label == PERSON).sum() == 35 * 25
+    assert (validation[0].label == PERSON).sum() == 35 * 25 and not training.remark
     assert 'CC BY' in training.licences[0]
 
 
@@ -313,6 +313,103 @@ def test_a_coco_file_that_is_none_is_refused(coco):
     path.unlink()
     with pytest.raises(DatasetError, match='0 images'):
         coco_folder(folder)
+
+
+@pytest.mark.parametrize('case', [
+    'no_segmentation_key', 'null_segmentation', 'no_category', 'rle_null_counts',
+    'polygon_strings', 'one_point', 'flat_polygon'])
+def test_coco_that_cannot_be_trained_on_names_file_and_annotation(shared, case):
+    folder = shared(f'cases/coco/{case}')
+    path = folder / 'annotations' / 'instances_train.json'
+    with pytest.raises(DatasetError, match=f"'{path}': annotation 0 has [^\\n]*$"):
+        coco_folder(folder)
+
+
+def test_objects_of_no_area_are_drawn_by_their_boxes_size(shared):
+    for dataset in coco_folder(shared('cases/coco/area_null')):
+        for index in range(len(dataset)):
+            label = dataset[index].label
+            assert (label == PERSON).sum() == 800 and not (label == IGNORE).any()
+    annotations = [
+        {'category_id': 1, 'segmentation': square(2, 2, 4, 4), 'area': None, 'bbox': [2, 2, 2, 2]},
+        {'category_id': 3, 'segmentation': square(0, 0, 6, 5), 'area': 30},
+        {'category_id': 1, 'segmentation': square(7, 7, 8, 8)}]
+    label = draw_instances(annotations, {1: 0, 3: 2}, 8, (8, 10))
+    assert (label == 0).sum() == 5 and (label == 2).sum() == 26
+
+
+def change(folder, number, **values):
+    """Change an annotation of the split to train on; None takes a value away."""
+    path = folder / 'annotations' / 'instances_train2017.json'
+    content = json.loads(path.read_text())
+    annotation = content['annotations'][number]
+    annotation |= values
+    for name, value in values.items():
+        if value is None:
+            del annotation[name]
+    path.write_text(json.dumps(content))
+    return path
+
+
+BAD_OUTLINES = [
+    None, [], [[]], {}, 'text', 5, [[1, 2, 3, 4]], [[0, 0, 9, 0, 9, 9, 0]], [0, 0, 9, 0, 9, 9],
+    [['0', '0', '9', '0', '9', '9']], [[0, 0, 9, 0, 9, None]], [[0, 0, 9, 0, 9, float('nan')]],
+    [[0, 0, 9, 0, 9, 1e30]], [[0, 0, 9, 0, 9, 10 ** 30]], [[[0, 0], [9, 0], [9, 9]]],
+    [[0, 0, 9, 0, 9, 9], [1]], {'size': [40, 60]}, {'size': [40, 60], 'counts': None},
+    {'size': [40, 60], 'counts': [1, 2]}, {'size': [40], 'counts': [40]},
+    {'size': None, 'counts': [1]}, {'size': [40, 60], 'counts': [2401, -1]},
+    {'size': [40, 60], 'counts': ['2400']}, {'size': [40, 60], 'counts': '~~~'},
+    {'size': [0, 60], 'counts': []}]
+
+
+@pytest.mark.parametrize('outline', BAD_OUTLINES)
+def test_the_box_of_an_object_without_an_outline_is_ignored(coco, outline):
+    folder, write = coco
+    write('val2017', {7: [(1, (5, 5, 40, 30))]})
+    path = change(folder, 1, segmentation=outline, id=77, bbox=[20.5, 0, 9, 10])
+    training, _ = coco_folder(folder)
+    label = training[0].label
+    assert (label[:10, :10] == PERSON).all() and (label[:10, 20:30] == IGNORE).all()
+    assert training.remark == (
+        'objects without an outline that can be read: 1, the first of them annotation 77 of '
+        f"'{path}'; their boxes are ignored")
+    assert (label == IGNORE).sum() == 100 and training.classes[0] == {PERSON, BACKGROUND}
+    for box in (None, [1, 2, 3], ['a'] * 4, [1, 2, -3, 4], 'abcd', {}):
+        change(folder, 1, bbox=[1])
+        change(folder, 1, bbox=box)
+        with pytest.raises(DatasetError, match=f"'{path}': annotation 77 has no outl[^\\n]*$"):
+            coco_folder(folder)
+
+
+@pytest.mark.parametrize('values, said', [
+    ({'category_id': 2}, 'annotation 5 has category_id 2, which is not among the 4 categories'),
+    ({'category_id': None}, 'annotation 5 has category_id None'),
+    ({'image_id': 99}, 'annotation 5 is of image 99, which is not among its images')])
+def test_an_object_of_nothing_is_named(coco, values, said):
+    folder, _ = coco
+    path = change(folder, 3, id=5)
+    change(folder, 3, **values)
+    with pytest.raises(DatasetError, match=f"'{path}': {said}"):
+        coco_folder(folder)
+
+
+def test_an_object_that_is_none_is_one_clear_error(coco):
+    folder, _ = coco
+    path = folder / 'annotations' / 'instances_train2017.json'
+    content = json.loads(path.read_text())
+    for wrong in (None, 5, 'text', [], {'image_id': []}):
+        path.write_text(json.dumps(content | {'annotations': [wrong]}))
+        with pytest.raises(DatasetError, match=f"'{path}'"):
+            coco_folder(folder)
+
+
+def test_runs_of_another_image_are_named(coco):
+    folder, write = coco
+    write('val2017', {7: [(1, (5, 5, 40, 30))]})
+    change(folder, 1, segmentation={'size': [60, 40], 'counts': [2000, 400]})
+    training, _ = coco_folder(folder)
+    with pytest.raises(DatasetError, match="1.jpg': a mask is 40×60, its image 60×40"):
+        training[0]
 
 
 # --- The scene -----------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Sources of frames."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
-from shadowtutor_ros.sources.videos import Clip, open_source, SourceError
+from shadowtutor_ros.sources.videos import Clip, images_of, open_source, SourceError
 
 
 @pytest.fixture
@@ -47,6 +49,50 @@ def test_folder_in_order_and_at_the_first_ones_size(tmp_path):
     assert source.count == 2 and [frame.shape for frame in source] == [(40, 40, 3)] * 2
 
 
+def test_a_folder_is_played_as_people_count(tmp_path):
+    # As text 10 is before 2; hidden ones are what macOS leaves behind.
+    for name in ('frame1', 'frame2', 'frame10', 'frame11', 'frame12', '._frame1', '.frame3'):
+        number = int(name.rpartition('frame')[2])
+        cv2.imwrite(str(tmp_path / 'a.png'), np.full((40, 40, 3), 20 * number, np.uint8))
+        (tmp_path / 'a.png').rename(tmp_path / f'{name}.png')
+    source = open_source(str(tmp_path))
+    assert source.count == 5 and values(source) == [1, 2, 10, 11, 12]
+
+
+def test_names_of_a_folder_may_be_anything(tmp_path):
+    names = ['7', '8b', '09', '10', 'a', 'a1b2', 'a1b10', 'a01', '²', '١']
+    for name in names:
+        (tmp_path / f'{name}.PNG').write_text('')
+    assert sorted(path.stem for path in images_of(tmp_path)) == sorted(names)
+    assert [path.stem for path in images_of(tmp_path)][:4] == ['7', '8b', '09', '10']
+
+
+@pytest.mark.parametrize('name', [
+    '2024-05-01T12:30:05.mp4', 'rtsp:x.mp4', 'http:', '😀 ünï.mp4', 'a b%03d.mp4', '-.mp4'])
+def test_a_video_may_have_any_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # MP4, which FFmpeg opens; OpenCV opens this kind of AVI itself.
+    writer = cv2.VideoWriter('film.mp4', cv2.VideoWriter_fourcc(*'mp4v'), 10, (64, 48))
+    for index in range(10):
+        writer.write(np.full((48, 64, 3), 20 * index, np.uint8))
+    writer.release()
+    Path('film.mp4').rename(name)
+    for path in (name, f'./{name}', str(tmp_path / name)):
+        source = open_source(path)
+        assert source.name == name and values(source) == list(range(10))
+
+
+@pytest.mark.parametrize('name, rate', [('live.webm', 20), ('raw.mjpeg', 25)])
+def test_a_video_that_does_not_say_how_long_it_is_is_read_to_its_end(shared, name, rate):
+    path = str(shared(f'cases/videos/{name}'))
+    source = open_source(path)
+    assert (source.count, source.endless, source.rate) == (None, False, rate)
+    assert len(list(source)) == 20
+    clip = Clip(path, 64, fps=rate / 2).open()
+    assert clip.count is None and len(list(clip)) == 10
+    assert open_source(path, frames=5).count == 5 and len(list(open_source(path, frames=5))) == 5
+
+
 def test_frames_are_large_enough_for_the_student(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((32, 64, 3), np.uint8))
     with pytest.raises(SourceError, match='64x32, which is too small: 33x33 at least'):
@@ -58,6 +104,7 @@ def test_frames_are_large_enough_for_the_student(tmp_path):
 def test_scene_has_no_end_and_any_size():
     source = open_source('scene', (100, 60), seed=1, look='dusk')
     assert source.count is None and next(iter(source)).shape == (60, 100, 3)
+    assert source.endless and not open_source('scene', frames=5).endless
     assert open_source('scene', frames=5).count == 5
 
 

@@ -132,6 +132,11 @@ def test_truncation_is_refused(image_format):
     assert not accepted or accepted[0] >= len(data) - 24
 
 
+def test_a_key_frame_has_its_end_marker():
+    with pytest.raises(KeyFrameError, match='cut short'):
+        decode_image('jpeg', encoded('jpeg')[1][:-2])
+
+
 def test_one_format_is_not_taken_for_another():
     data = {image_format: encoded(image_format)[1] for image_format in ('jpeg', 'webp', 'png')}
     for said in data:
@@ -291,6 +296,19 @@ def test_a_jpeg_of_endless_scans_is_refused():
     scan = data[data.rindex(b'\xff\xda'):-2]
     with pytest.raises(KeyFrameError, match='100 scans'):
         decode_image('jpeg', data[:-2] + 100 * scan + data[-2:])
+
+
+def test_a_jpeg_that_hides_its_size_is_refused():
+    data = encoded('jpeg')[1]
+    start = data.index(b'\xff\xc0')
+    frame = data[start:start + 19]
+    other = frame[:5] + struct.pack('>HH', 40, 40) + frame[9:]
+    for hidden in (
+            data[:2] + b'\xff\xd0\0\2' + data[2:],  # no segment, but libjpeg skips it
+            data[:start] + other + data[start:], data[:start] + frame + other + data[start + 19:],
+            data[:start] + data[start + 19:], data[:start + 8]):
+        with pytest.raises(KeyFrameError, match='not a whole jpeg image'):
+            decode_image('jpeg', hidden)
 
 
 def test_a_jpeg_of_endless_segments_is_refused():
