@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 import math
 from typing import Any, Iterable
 
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
@@ -60,13 +59,14 @@ class RobotRecord:
 
 def teacher_diagnostics(
         robots: Iterable[RobotRecord], name: str, teacher: str, resident_bytes: int,
-        stamp: Time) -> DiagnosticArray:
+        header: Header) -> DiagnosticArray:
     """
     Say how a teacher node does: one status for it and one for each robot.
 
     :param name: of the node, fully qualified.
     :param teacher: what labels the key frames.
     :param resident_bytes: of the process.
+    :param header: with the time.
     """
     robots = list(robots)
     served = [robot for robot in robots if robot.student]
@@ -91,7 +91,7 @@ def teacher_diagnostics(
                 'teacher_seconds': robot.teacher_seconds,
                 'training_seconds': robot.training_seconds, 'total_seconds': robot.total_seconds,
                 'replay_megabytes': robot.memory_bytes / 1e6})))
-    return DiagnosticArray(header=Header(stamp=stamp), status=statuses)
+    return DiagnosticArray(header=header, status=statuses)
 
 
 def _key_values(values: dict[str, Any]) -> list[KeyValue]:

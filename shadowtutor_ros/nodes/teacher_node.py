@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import NameValidationException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
+from std_msgs.msg import Header
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.models.student.base import Student
@@ -172,7 +173,8 @@ class TeacherNode(Node):
                 robot.record.waiting = len(robot.waiting)
         self._diagnostics.publish(teacher_diagnostics(
             [robot.record for robot in robots], self.get_fully_qualified_name(),
-            self.parameters['teacher'], resident_bytes(), self.get_clock().now().to_msg()))
+            self.parameters['teacher'], resident_bytes(),
+            Header(stamp=self.get_clock().now().to_msg())))
 
     def _next(self) -> tuple[Robot, KeyFrameMessage, float] | None:
         """Wait for a key frame; None at the end. The robot served goes to the back of the line."""
