@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from threading import main_thread, Timer
 
 from shadowtutor_ros import __version__
 from shadowtutor_ros.nodes.processes import end
@@ -39,6 +40,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _raise_again(lost: 'sys.UnraisableHookArgs') -> None:
+    """Let Ctrl-C count that fell into a place from which nothing can be raised, as a finaliser."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        Timer(0.01, signal.pthread_kill, (main_thread().ident, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
 def main(args: list[str] | None = None) -> int:
     """
     Run the command.
@@ -52,6 +61,7 @@ def main(args: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, interrupt)
     parsed = parser.parse_args(args)
     signal.signal(signal.SIGTERM, end)
+    sys.unraisablehook = _raise_again
     try:
         return parsed.run(parsed)
     except (ValueError, OSError) as error:

@@ -160,8 +160,15 @@ def _begin(pipe: connection.Connection, lock: synchronize.Lock, threads: int) ->
     # Ctrl-C reaches every process of the terminal; the one that started this ends it, so that
     # what has been made can still be written.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.unraisablehook = _ignore_end
     Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
+
+
+def _ignore_end(lost: 'sys.UnraisableHookArgs') -> None:
+    """Say nothing of an end that fell into a finaliser: the next message ends this process."""
+    if not isinstance(lost.exc_value, SystemExit):
+        sys.__unraisablehook__(lost)
 
 
 def _end_with_parent() -> None:

@@ -26,6 +26,8 @@ def work(task, emit):
         os.kill(os.getpid(), signal.SIGKILL)
     if task == 'mask':
         emit(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    if task == 'finaliser':
+        Finaliser()
     if task == 'deaf':
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if task in ('hang', 'deaf'):
@@ -36,6 +38,14 @@ def work(task, emit):
             emit('cleaned up')
     emit(f'{task} begins')
     emit(f'{task} ends')
+
+
+class Finaliser:
+    """Is told to end this process where nothing can be raised."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
 
 
 def large(task, emit):
@@ -74,6 +84,12 @@ def test_a_failure_stops_the_others(task, said, capfd, no_process_left):
     assert '\n' not in str(caught.value)
     # The place of a bug, and only that, is told.
     assert ('this is a bug' in capfd.readouterr().err) == (task == 'crash')
+
+
+def test_an_end_that_falls_into_a_finaliser_is_one(capfd, no_process_left):
+    with pytest.raises(WorkError):
+        run_tasks(work, ['finaliser', 'hang'], lambda message: None, 2)
+    assert 'Exception ignored' not in capfd.readouterr().err
 
 
 def test_no_worker_is_open_to_ctrl_c_while_it_starts():
