@@ -191,8 +191,10 @@ class Client:
         #: All weights in use. What is kept of others shares the tensors that are equal.
         self._weights = engine.student.weights()
         self._weights_checksum = self._initial_checksum = checksum(self._weights)
-        #: Weights and classes of the weights file.
+        #: Weights and classes of the weights file; and, for the classes that are wanted, these
+        #: weights with rows for them, and their checksum.
         self._origin = self._weights, engine.classes
+        self._first = engine.classes, self._weights, self._initial_checksum
         #: What is asked for by the robot; by the next key frame; and was accepted by a teacher, or
         #: is that of the weights file.
         self._wish = self._wanted = self._accepted = engine.classes
@@ -347,7 +349,7 @@ class Client:
                 update.session_id, number, len(update.tensors.places), len(update.tensors.blob),
                 len(update.label), len(update.classes))
             self._check_sender(update)
-            weights, own_metric = self._check(update)
+            weights, weights_checksum, own_metric = self._check(update)
         except UpdateRejected as rejected:
             self.counters.reject(rejected)
             if rejected.reason not in ('session', 'key_frame', 'teacher'):
@@ -364,13 +366,13 @@ class Client:
         if own_metric is not None:
             update = replace(update, metric_before=own_metric)
             if not metric > own_metric:  # what is run here does better
-                (weights, _), metric = self._held(one), own_metric
+                (weights, weights_checksum), metric = self._held(one), own_metric
                 update = replace(update, metric_after=own_metric)
                 self.counters.updates_declined += 1
         self._told.add(one.classes.digest)
         self._accepted = one.classes
         if one.classes.digest in (self.classes.digest, self._wanted.digest):
-            self._run(weights, one.classes)
+            self._run(weights, weights_checksum, one.classes)
             self._learnt |= {name_key(one.classes.names[place]) for place in update.classes}
             self._offer(update.classes)
         self.round_trip = self._needed = now - one.sent
@@ -485,12 +487,16 @@ class Client:
         self.counters.key_frames_sent += 1
         self._awaited = self.counters.key_frames_sent
         classes = self._wanted
-        held = self._with_classes(self._weights, self.classes, classes)
-        first = self._with_classes(*self._origin, classes)
-        held_checksum = (checksum(held) if classes.digest != self.classes.digest
-                         else self._weights_checksum)
+        held, held_checksum = self._weights, self._weights_checksum
+        if classes.digest != self.classes.digest:
+            held = self._with_classes(held, self.classes, classes)
+            held_checksum = checksum(held)
+        if classes.digest != self._first[0].digest:
+            first = self._with_classes(*self._origin, classes)
+            self._first = classes, first, checksum(first)
+        _, first, first_checksum = self._first
         self._unanswered[self._awaited] = _KeyFrameSent(
-            now, classes, held_checksum, {checksum(first): first, held_checksum: held},
+            now, classes, held_checksum, {first_checksum: first, held_checksum: held},
             self.classes)
         if len(self._unanswered) > UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
@@ -578,10 +584,11 @@ class Client:
     def _adopt(self, classes: ClassTable) -> None:
         """Take over classes that are wanted, with what is known of them."""
         if classes.digest != self.classes.digest:
-            self._run(self._with_classes(self._weights, self.classes, classes), classes)
+            weights = self._with_classes(self._weights, self.classes, classes)
+            self._run(weights, checksum(weights), classes)
             self._offer_learnt()
 
-    def _run(self, weights: Weights, classes: ClassTable) -> None:
+    def _run(self, weights: Weights, weights_checksum: int, classes: ClassTable) -> None:
         """Run other weights, where they are others."""
         if weights is self._weights and classes.digest == self.classes.digest:
             return
@@ -593,7 +600,6 @@ class Client:
         else:
             self.engine.swap({name: tensor for name, tensor in weights.items()
                               if tensor is not self._weights[name]})
-        weights_checksum = checksum(weights)
         if weights_checksum != self._weights_checksum:
             self.weights_version += 1
         self._weights, self._weights_checksum = weights, weights_checksum
@@ -609,13 +615,12 @@ class Client:
                 f"{update.teacher_id:016x}), while '{self.teacher[:80]}' ({self.teacher_id:016x}) "
                 'is followed until it is silent: let one teacher answer this robot')
 
-    def _check(
-            self, update: WeightUpdate) -> tuple[Weights, float | None]:
+    def _check(self, update: WeightUpdate) -> tuple[Weights, int, float | None]:
         """
         Check the rest of an update.
 
-        :returns: all the weights after it, and the metric on the key frame of what was in use,
-            where the teacher left it to the robot to find out.
+        :returns: all the weights after it and their checksum, and the metric on the key frame of
+            what was in use, where the teacher left it to the robot to find out.
         """
         one = self._unanswered[update.key_frame_number]
         if update.status == Status.REFUSED:
@@ -623,7 +628,7 @@ class Client:
                 raise UpdateRejected(
                     'seconds', f'{update.needed_seconds} s that were needed are not 0 to '
                     f'{_LONGEST:.0f}')
-            return self._weights, None
+            return self._weights, self._weights_checksum, None
         self._check_figures(update)
         if update.status == Status.NOTHING_TO_GAIN:
             weights, held = self._held(one)
@@ -631,7 +636,7 @@ class Client:
                 raise UpdateRejected(
                     'checksum', 'the teacher holds other weights than this robot; the next key '
                     'frame sets it right')
-            return weights, None
+            return weights, held, None
         if update.status != Status.DONE:
             raise UpdateRejected('status', f'status {update.status} is unknown')
         base = one.bases.get(update.base_checksum)
@@ -643,7 +648,8 @@ class Client:
         if checksum(weights) != update.weights_checksum:
             raise UpdateRejected(
                 'checksum', 'the weights with it would not be those that the teacher has')
-        return weights, self._own_metric(update) if update.label else None
+        own_metric = self._own_metric(update) if update.label else None
+        return weights, update.weights_checksum, own_metric
 
     def _check_figures(self, update: WeightUpdate) -> None:
         metrics = [update.metric_after]

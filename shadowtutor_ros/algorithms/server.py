@@ -76,10 +76,9 @@ class Session:
         self._origin = self.student.weights(), student.classes
         self.initial = self._origin[0]
         self.initial_checksum = checksum(self.initial)
-        #: Weights that were sent, with their classes; and by the checksums that they have with
-        #: rows for the classes in force.
-        self._sent: list[tuple[Weights, ClassTable]] = []
-        self._by_checksum: dict[int, tuple[Weights, ClassTable]] = {}
+        #: Weights that were sent, with their classes, by the checksums that they have with rows
+        #: for the classes in force.
+        self._sent: dict[int, tuple[Weights, ClassTable]] = {}
 
     @property
     def classes(self) -> ClassTable:
@@ -90,17 +89,18 @@ class Session:
         """Return the weights of a checksum, where the robot can have them from here; else None."""
         if weights_checksum == self.initial_checksum:
             return self.initial
-        if weights_checksum not in self._by_checksum:
+        sent = self._sent.pop(weights_checksum, None)
+        if sent is None:
             return None
-        sent = self._by_checksum[weights_checksum]
-        # What the robot runs is forgotten last.
-        self._sent.sort(key=lambda one: one is sent)
+        self._sent[weights_checksum] = sent  # what the robot runs is forgotten last
         return self._with_classes(*sent, self.classes)
 
-    def remember(self, weights: Weights) -> None:
+    def remember(self, weights_checksum: int, weights: Weights) -> None:
         """Remember weights that are sent, and forget the oldest where there are too many."""
-        self._sent = [*self._sent, (weights, self.classes)][-REMEMBERED:]
-        self._index()
+        self._sent.pop(weights_checksum, None)
+        self._sent[weights_checksum] = weights, self.classes
+        if len(self._sent) > REMEMBERED:
+            del self._sent[next(iter(self._sent))]
 
     def change_classes(self, classes: ClassTable) -> None:
         """Go on with other classes: with the rows of names that stay, and made ones."""
@@ -113,14 +113,11 @@ class Session:
             place for place, name in enumerate(classes.names) if name_key(name) in known])
         self.initial = self._with_classes(*self._origin, classes)
         self.initial_checksum = checksum(self.initial)
-        self._index()
+        self._sent = {checksum(self._with_classes(*sent, classes)): sent
+                      for sent in self._sent.values()}
 
     def _with_classes(self, weights: Weights, old: ClassTable, new: ClassTable) -> Weights:
         return self.student.with_classes(weights, old, new, self._origin)
-
-    def _index(self) -> None:
-        self._by_checksum = {
-            checksum(self._with_classes(*sent, self.classes)): sent for sent in self._sent}
 
 
 class Server:
@@ -352,7 +349,7 @@ class Server:
                 trainer.set_back(held)
         weights_checksum = student.weights_checksum()
         if status == Status.DONE:
-            session.remember(_shared(student.weights(), base))
+            session.remember(weights_checksum, _shared(student.weights(), base))
         return WeightUpdate(
             session_id=key_frame.session_id,
             key_frame_number=key_frame.number,
@@ -373,7 +370,7 @@ class Server:
             max_updates=settings.max_updates)
 
     def _pack(
-            self, session: Session, base: dict[str, torch.Tensor], settings: ServerSettings,
+            self, session: Session, base: Weights, settings: ServerSettings,
             result: TrainingResult, in_step: bool) -> tuple[PackedTensors, float]:
         """
         Pack what leads from the base to the student, which goes on from what will be unpacked.
@@ -394,8 +391,8 @@ class Server:
         return packed, settings.threshold if math.isnan(metric) else metric
 
     def _code(
-            self, session: Session, sent: dict[str, torch.Tensor], encoding: str,
-            base: dict[str, torch.Tensor]) -> PackedTensors:
+            self, session: Session, sent: Weights, encoding: str,
+            base: Weights) -> PackedTensors:
         packed = pack(sent, encoding, base)
         try:
             unpacked = unpack(packed, base)
@@ -415,8 +412,8 @@ def _describe(error: Exception) -> str:
 
 
 def _shared(
-        weights: dict[str, torch.Tensor], base: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+        weights: Weights, base: Weights
+) -> Weights:
     """Return weights that share those of their tensors which are equal with the base."""
     return {name: base[name] if torch.equal(tensor, base[name]) else tensor
             for name, tensor in weights.items()}

@@ -502,7 +502,7 @@ def test_weights_are_remembered_within_bounds(make_server, student, pictures, se
     # What the robot runs is not forgotten, however many updates are lost.
     assert robot.ask(server, pictures[9]).base_checksum == held
     # The frozen tensors are those of the weights file, not copies.
-    first = server.session._sent[0][0]
+    first, _ = next(iter(server.session._sent.values()))
     assert first['in_conv1.weight'] is server.session.initial['in_conv1.weight']
 
 
