@@ -6,7 +6,7 @@ to the number of classes: label maps, masks and the rows of a student's last lay
 of the table. A table's own ids are what masks are published with.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 import colorsys
 from dataclasses import dataclass
 import difflib
@@ -171,6 +171,16 @@ class ClassTable:
         """
         return _rows(self, tuple(vocabulary))
 
+    def translated(self, label: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """
+        Turn a label or a mask of another table into one of this.
+
+        :param label: uint8, the other's places.
+        :param names: of the other's classes.
+        :returns: this table's places, as of :meth:`rows`; ``IGNORE`` where there is no class.
+        """
+        return _lut(self.rows(names))[label]
+
     def unknown(self, vocabulary: Sequence[str] | None) -> list[tuple[str, list[str]]]:
         """
         Return what a vocabulary does not have, with the nearest names that it has.
@@ -180,11 +190,8 @@ class ClassTable:
         if vocabulary is None:
             return []
         keys = {name_key(name): name for name in vocabulary}
-        missing = []
-        for name, members in zip(self.names, self.members):
-            if name_key(name) in keys:  # the union itself is known
-                continue
-            missing += [member for member in members if name_key(member) not in keys]
+        missing = [word for words in _words(self, keys) for word in words
+                   if name_key(word) not in keys]
         return [(name, [keys[near] for near in difflib.get_close_matches(
             name_key(name), keys, 3, 0.5)]) for name in missing]
 
@@ -407,14 +414,20 @@ def _places(table: ClassTable) -> dict[str, int]:
     return {name_key(name): place for place, name in enumerate(table.names)}
 
 
+def _words(table: ClassTable, keys: Container[str]) -> list[tuple[str, ...]]:
+    """Return the names that each class goes by where these are known, as they are compared."""
+    # Who knows none of a union's members may know the union itself.
+    return [
+        members if name_key(name) not in keys or any(name_key(one) in keys for one in members)
+        else (name,) for name, members in zip(table.names, table.members)]
+
+
 @lru_cache(maxsize=64)
 def _rows(table: ClassTable, vocabulary: tuple[str, ...]) -> np.ndarray:
     keys = list(map(name_key, vocabulary))
     places: dict[str, int] = {}
-    for place, (name, members) in enumerate(zip(table.names, table.members)):
-        # Who knows none of a union's members may know the union itself.
-        known = [member for member in members if name_key(member) in keys] or [name]
-        for word in known:
+    for place, words in enumerate(_words(table, keys)):
+        for word in words:
             places.setdefault(name_key(word), place)
     rows = np.array([places.get(key, table.background) for key in keys], np.uint8)
     rows.flags.writeable = False

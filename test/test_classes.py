@@ -147,10 +147,21 @@ def test_says_what_is_unknown_and_what_is_near():
     table = ClassTable.of(['person', 'forklift', 'auto: car, lorry', 'truck: van'])
     assert table.unknown(['Person', 'truck', 'fork', 'car', 'lory', 'vase']) == [
         ('forklift', ['fork']), ('lorry', ['lory'])]
+    # By the rule of what is mapped: of a union that is known in part the rest is missing, though
+    # the vocabulary has the union's name too.
+    partly = ClassTable.of(['auto: car, lorry'])
+    assert partly.unknown(['auto', 'car']) == [('lorry', [])] and partly.unknown(['auto']) == []
+    assert partly.rows(['auto', 'car']).tolist() == [0, 1]
     assert table.unknown(None) == [], 'any phrase'
     assert LVS.unknown(COCO_NAMES) == []
     missing = LVS.unknown(())
     assert ('car', []) in missing and 'background' not in dict(missing)
+
+
+def test_translates_labels_of_another_table():
+    label = np.array([[0, 2], [8, 5], [255, 9]], np.uint8)
+    wanted = ClassTable.of(['horse', 'vehicle: auto'])
+    assert wanted.translated(label, LVS.names).tolist() == [[0, 2], [0, 1], [255, 255]]
 
 
 def test_the_digest_is_of_names_unions_order_and_background_alone():

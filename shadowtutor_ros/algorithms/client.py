@@ -687,6 +687,6 @@ class Client:
                 'label', f'its label holds classes that are not of the {count} in the table')
         # The key frame may have been scaled down on its way.
         mask = cv2.resize(mask, label.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        mask = one.classes.rows(one.mask_classes.names)[mask]
+        mask = one.classes.translated(mask, one.mask_classes.names)
         metric = mean_iou(mask, label, count)
         return update.threshold if math.isnan(metric) else metric

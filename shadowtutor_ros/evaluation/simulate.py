@@ -15,7 +15,7 @@ from shadowtutor_ros.algorithms.analytic_model import Bounds, Costs
 from shadowtutor_ros.algorithms.client import (
     analytic_strides, Client, ClientSettings, LONGEST_TIMEOUT, PATIENCE)
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
-from shadowtutor_ros.classes import ClassTable, IGNORE
+from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.evaluation.profile import Profile
 from shadowtutor_ros.metrics import mean_iou, mean_iou_present
 from shadowtutor_ros.models.student.base import Student
@@ -219,9 +219,7 @@ class Simulation:
         """Give a label or mask the classes that are scored."""
         if classes.digest == self._scored.digest:
             return label
-        rows = np.full(256, IGNORE, np.uint8)
-        rows[:len(classes)] = self._scored.rows(classes.names)
-        return rows[label]
+        return self._scored.translated(label, classes.names)
 
     def _offload(self, frame: np.ndarray, label: TeacherPrediction) -> np.ndarray:
         """Send a frame to the teacher and wait for its label: naive offloading."""

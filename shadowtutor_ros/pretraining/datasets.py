@@ -84,8 +84,7 @@ def places_of(table: ClassTable, classes: ClassTable) -> np.ndarray:
     :returns: uint8 (256,), by place; ``IGNORE`` for a union of which different classes are wanted,
         as cars and buses of auto, and for what is no place.
     """
-    places = np.full(256, IGNORE, np.uint8)
-    places[:len(table)] = classes.rows(table.names)
+    places = classes.translated(np.arange(256, dtype=np.uint8), table.names)
     for place, members in enumerate(table.members):
         if members and places[place] == classes.background:
             parts = set(classes.rows(members).tolist())

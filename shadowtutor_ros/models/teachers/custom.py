@@ -70,8 +70,7 @@ class CustomTeacher:
                 self._teacher(frame, classes), frame, self._path, len(classes))
         told = check_prediction(
             self._teacher(frame), frame, self._path, len(self.vocabulary))
-        places = np.append(classes.rows(self.vocabulary), np.uint8(IGNORE))
-        label = places[np.minimum(told.label, len(self.vocabulary))]
+        label = classes.translated(told.label, self.vocabulary)
         return TeacherPrediction(label, told.boxes, told.scores)
 
 
