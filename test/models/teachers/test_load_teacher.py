@@ -1,5 +1,6 @@
 """Every way to name a teacher, and every way to name one wrongly."""
 
+from pathlib import Path
 import subprocess
 import sys
 
@@ -142,6 +143,21 @@ def test_own_class_with_a_vocabulary(monkeypatch):
         np.full((3, 4), 3, np.uint8), np.zeros((0, 4), np.float32)))
     with pytest.raises(TeacherError, match='class id 3, wanted 0 to 2'):
         teacher(FRAME[:3, :4], LVS)
+
+
+def test_the_class_of_the_readme_labels_frames(tmp_path, monkeypatch):
+    readme = Path(__file__).parents[3] / 'README.md'
+    code = readme.read_text().partition('```python\n')[2].partition('```')[0]
+    assert 'self.network = ...' in code
+    (tmp_path / 'my_teacher.py').write_text(
+        code.replace('self.network = ...', 'self.network = lambda frame: frame[:, :, 0]'))
+    monkeypatch.syspath_prepend(tmp_path)
+    teacher = load_teacher('my_teacher:MyTeacher')
+    frame = np.zeros((6, 8, 3), np.uint8)
+    frame[1:3, 2:5], frame[5] = 2, IGNORE
+    told = teacher(frame, ClassTable.of(['pallet', 'forklift', 'person']))
+    assert (told.label[1:3, 2:5] == 3).all() and (told.label[5] == IGNORE).all()
+    assert not told.label[0].any() and told.boxes.tolist() == [[2, 1, 5, 3]]
 
 
 def test_own_class_that_takes_any_phrase():
