@@ -80,32 +80,31 @@ def _teacher_hung(rig: Rig) -> Iterator[Lasting]:
     rig.nodes.signal('teacher', signal.SIGCONT)
 
 
+def _broken(rig: Rig, how: str, seconds: float = LONG) -> Iterator[Lasting]:
+    """Let the teacher have one of the faults of a FaultyTeacher."""
+    rig.break_teacher(how)
+    yield seconds
+    rig.break_teacher('')
+
+
 @fault('the teacher is slower than the time-out', goes_on=True)
 def _teacher_slow(rig: Rig) -> Iterator[Lasting]:
-    rig.break_teacher(f'sleep {1.2 * UPDATE_TIMEOUT}')
-    yield 6 * UPDATE_TIMEOUT
-    rig.break_teacher('')
+    return _broken(rig, f'sleep {1.2 * UPDATE_TIMEOUT}', 6 * UPDATE_TIMEOUT)
 
 
 @fault('the teacher raises on frames')
 def _teacher_raises(rig: Rig) -> Iterator[Lasting]:
-    rig.break_teacher('raise')
-    yield LONG
-    rig.break_teacher('')
+    return _broken(rig, 'raise')
 
 
 @fault('the loss turns NaN')
 def _loss_nan(rig: Rig) -> Iterator[Lasting]:
-    rig.break_teacher('nan')
-    yield LONG
-    rig.break_teacher('')
+    return _broken(rig, 'nan')
 
 
 @fault('training runs out of memory')
 def _out_of_memory(rig: Rig) -> Iterator[Lasting]:
-    rig.break_teacher('memory')
-    yield LONG
-    rig.break_teacher('')
+    return _broken(rig, 'memory')
 
 
 @fault('a second, different teacher answers on the same topics', goes_on=True)

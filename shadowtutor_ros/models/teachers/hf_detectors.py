@@ -1,5 +1,7 @@
 """Zero-shot detectors of transformers: phrases in, boxes out."""
 
+from typing import ClassVar
+
 import numpy as np
 from PIL import Image
 import torch
@@ -9,22 +11,23 @@ from shadowtutor_ros.models.teachers.hf_checkpoint import Checkpoint
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-class GroundingDino:
+class Detector:
     """
-    Grounding DINO and MM Grounding DINO.
+    A zero-shot detector.
+
+    :cvar threshold: objects with a higher score count, where nobody says another.
 
     :param checkpoint: of such a model.
     :param device: where it runs, in PyTorch's notation.
     :raises TeacherError: if it cannot be loaded.
     """
 
-    threshold = 0.3
+    threshold: ClassVar[float]
 
     def __init__(self, checkpoint: Checkpoint, device: str):
         transformers = checkpoint.transformers
         self._model = checkpoint.model(transformers.AutoModelForZeroShotObjectDetection, device)
         self._processor = checkpoint.processor(transformers.AutoProcessor)
-        self._length = self._model.config.max_text_len
         self._device = device
 
     def __call__(self, image: Image.Image, phrases: list[str], threshold: float) -> Found:
@@ -36,6 +39,20 @@ class GroundingDino:
         :param threshold: objects with a higher score count, 0 to 1.
         :returns: boxes N×4 ``x1, y1, x2, y2`` in pixels, scores N, and the phrase of each.
         """
+        raise NotImplementedError
+
+
+class GroundingDino(Detector):
+    """Grounding DINO and MM Grounding DINO."""
+
+    threshold = 0.3
+
+    def __init__(self, checkpoint: Checkpoint, device: str):
+        super().__init__(checkpoint, device)
+        self._length = self._model.config.max_text_len
+
+    def __call__(self, image: Image.Image, phrases: list[str], threshold: float) -> Found:
+        """Find objects; see :class:`Detector`."""
         found, start = [], 0
         for prompts in self._prompts(phrases):
             inputs = self._processor(
@@ -79,25 +96,13 @@ class GroundingDino:
             for place in range(count)], dim=1)
 
 
-class Owl:
-    """
-    OWLv2 and OWL-ViT.
-
-    :param checkpoint: of such a model.
-    :param device: where it runs, in PyTorch's notation.
-    :raises TeacherError: if it cannot be loaded.
-    """
+class Owl(Detector):
+    """OWLv2 and OWL-ViT, which read the first 14 tokens of a phrase."""
 
     threshold = 0.2
 
-    def __init__(self, checkpoint: Checkpoint, device: str):
-        transformers = checkpoint.transformers
-        self._model = checkpoint.model(transformers.AutoModelForZeroShotObjectDetection, device)
-        self._processor = checkpoint.processor(transformers.AutoProcessor)
-        self._device = device
-
     def __call__(self, image: Image.Image, phrases: list[str], threshold: float) -> Found:
-        """Find objects, as :class:`GroundingDino` does; of long phrases the first 14 tokens."""
+        """Find objects; see :class:`Detector`."""
         inputs = self._processor(
             images=image, text=[phrases], truncation=True, return_tensors='pt').to(self._device)
         found, = self._processor.post_process_grounded_object_detection(
