@@ -345,16 +345,27 @@ class StudentTrainer:
             student holds the best weights seen, and the key frame is forgotten.
         """
         self._prepare()
-        settings = self.settings
         sample = self._make_sample(frame, teaching)
         earlier = self._memory
         self._remember(sample)
         try:
-            logits = self._logits(sample)
-            metric = self._metric(sample, logits)
+            return self._train(sample, earlier, on_step, share)
         except BaseException:
+            # Out of memory, say. A key frame that is too large must not be replayed either.
             self._memory = earlier
             raise
+
+    def _train(
+            self, sample: _Sample, earlier: list[_Sample], on_step: Callable[[], None],
+            share: float) -> TrainingResult:
+        """
+        Train on a key frame that is remembered.
+
+        :param earlier: those that may be replayed.
+        """
+        settings = self.settings
+        logits = self._logits(sample)
+        metric = self._metric(sample, logits)
         if math.isnan(metric):
             # No pixel counts, so nothing can be learnt or said: at THRESHOLD the stride stays.
             return TrainingResult(settings.threshold, settings.threshold)
@@ -388,10 +399,6 @@ class StudentTrainer:
                     best.take()
                     if metric > settings.threshold:
                         break
-        except BaseException:
-            # Out of memory, say. A key frame that is too large must not be replayed either.
-            self._memory = earlier
-            raise
         finally:
             best.restore()
         return result

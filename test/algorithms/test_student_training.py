@@ -413,13 +413,8 @@ def test_replay_trains_on_earlier_key_frames_too(student, pictures, teacher):
     assert loss_on_the_first(3) < loss_on_the_first(0)
 
 
-@pytest.mark.parametrize('choice', REPLAY_CHOICES)
-def test_which_key_frames_are_replayed(student, pictures, teacher, choice, monkeypatch):
-    settings = papers_settings(
-        threshold=0.999, max_updates=3, learning_rate=0.003, replay=1, replay_choice=choice)
-    trainer = StudentTrainer(student, settings)
-    for picture in pictures[:3]:
-        trainer(picture, teacher(picture))
+def note_samples(monkeypatch):
+    """Return the list that the key frames will be in whose loss is computed."""
     trained, right = [], StudentTrainer._loss
 
     def loss(trainer, sample, logits):
@@ -427,6 +422,17 @@ def test_which_key_frames_are_replayed(student, pictures, teacher, choice, monke
         return right(trainer, sample, logits)
 
     monkeypatch.setattr(StudentTrainer, '_loss', loss)
+    return trained
+
+
+@pytest.mark.parametrize('choice', REPLAY_CHOICES)
+def test_which_key_frames_are_replayed(student, pictures, teacher, choice, monkeypatch):
+    settings = papers_settings(
+        threshold=0.999, max_updates=3, learning_rate=0.003, replay=1, replay_choice=choice)
+    trainer = StudentTrainer(student, settings)
+    for picture in pictures[:3]:
+        trainer(picture, teacher(picture))
+    trained = note_samples(monkeypatch)
     memory = list(trainer._memory)
     settings.max_updates = 12
     trainer(pictures[3], teacher(pictures[3]))
@@ -439,13 +445,7 @@ def test_all_that_are_replayed_differ(student, pictures, teacher, monkeypatch):
     trainer = StudentTrainer(student, settings)
     for picture in pictures[:2]:
         trainer(picture, teacher(picture))
-    trained, right = [], StudentTrainer._loss
-
-    def loss(trainer, sample, logits):
-        trained.append(sample)
-        return right(trainer, sample, logits)
-
-    monkeypatch.setattr(StudentTrainer, '_loss', loss)
+    trained = note_samples(monkeypatch)
     first, second = trainer._memory
     settings.max_updates = 3
     trainer(pictures[2], teacher(pictures[2]))
