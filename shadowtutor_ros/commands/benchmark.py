@@ -163,7 +163,7 @@ def _measure_node(
         frames: Sequence[np.ndarray], ticker) -> dict[str, float]:
     """Measure what the student node adds to inference, on images from another process."""
     from shadowtutor_ros.commands.benchmark_probe import measure_assignment, Probe
-    from shadowtutor_ros.nodes.running import large_shared_memory
+    from shadowtutor_ros.nodes.running import large_shared_memory, resident_bytes
 
     keep_local()
     large_shared_memory()
@@ -197,7 +197,7 @@ def _measure_node(
             time.sleep(0.1)
         try:
             probe.lock_step(_NODE_WARM_UP, lambda: None)
-            before = _resident_mib(nodes.pid('student'))
+            before = resident_bytes(nodes.pid('student')) / 2 ** 20
             bare_times, latencies, in_node, inference = bare(), [], [], []
             while (left := arguments.frames - len(latencies)) > 0:
                 probe.statuses.clear()
@@ -207,7 +207,7 @@ def _measure_node(
                     status.latency_seconds - status.t_si for status in probe.statuses]
                 inference += [status.t_si for status in probe.statuses]
                 bare_times += bare()
-            after = _resident_mib(nodes.pid('student'))
+            after = resident_bytes(nodes.pid('student')) / 2 ** 20
             alone = statistics.median(bare_times)
             rates, bare_rates, around = [], [], bare()
             for _ in range(_STREAMS):
@@ -228,12 +228,6 @@ def _measure_node(
         'share_of_bare_rate': statistics.median(np.divide(rates, bare_rates)),
         'resident_mib_before': before, 'resident_mib_after': after,
         **measure_assignment(frames[0])}
-
-
-def _resident_mib(pid: int) -> float:
-    """Return the memory of a process in MiB."""
-    pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 20
 
 
 def _tables(results: dict) -> list[Table]:

@@ -88,12 +88,13 @@ def steady_clock() -> Clock:
     return Clock(clock_type=ClockType.STEADY_TIME)
 
 
-def resident_bytes() -> int:
-    """Return the memory that this process has, in bytes; 0 where the system does not say."""
-    try:
-        pages = int(Path('/proc/self/statm').read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
+def resident_bytes(pid: int | str = 'self') -> int:
+    """
+    Return the memory that a process has, in bytes.
+
+    :raises OSError: where there is no such process, or the system does not say.
+    """
+    pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE')
 
 

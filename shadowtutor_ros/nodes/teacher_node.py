@@ -171,9 +171,13 @@ class TeacherNode(Node):
             robots = sorted(self._robots, key=lambda robot: robot.name)
             for robot in robots:
                 robot.record.waiting = len(robot.waiting)
+        try:
+            memory = resident_bytes()
+        except OSError:  # not Linux
+            memory = 0
         self._diagnostics.publish(teacher_diagnostics(
             [robot.record for robot in robots], self.get_fully_qualified_name(),
-            self.parameters['teacher'], resident_bytes(),
+            self.parameters['teacher'], memory,
             Header(stamp=self.get_clock().now().to_msg())))
 
     def _next(self) -> tuple[Robot, KeyFrameMessage, float] | None:
