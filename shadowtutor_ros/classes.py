@@ -306,12 +306,15 @@ def load_classes(given: str | Sequence[str]) -> ClassTable:
     """
     if not isinstance(given, str):
         return ClassTable.of(given)
-    if given in SHIPPED:
-        return _read(_shipped(given))
-    if given.lower().endswith(('.yaml', '.yml')):
-        return _read(Path(given))
+    if is_file(given):
+        return _read(_shipped(given) if given in SHIPPED else Path(given))
     parts = given.split(';') if ';' in given or ':' in given else given.split(',')
     return ClassTable.of([part for part in parts if part.strip()])
+
+
+def is_file(given: str) -> bool:
+    """Tell whether :func:`load_classes` takes a string for a file, and not for entries."""
+    return given in SHIPPED or given.lower().endswith(('.yaml', '.yml'))
 
 
 def palette(names: Sequence[str], background: int) -> list[Color]:

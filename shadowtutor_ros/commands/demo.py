@@ -19,8 +19,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, LATE_UPDATE
-from shadowtutor_ros.classes import ClassTable, load_classes, SHIPPED
-from shadowtutor_ros.commands import CLASSES_HELP, CommandError
+from shadowtutor_ros.classes import ClassTable, is_file, load_classes, SHIPPED
+from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
 from shadowtutor_ros.commands.demo_report import OverlayVideo, plot_run, RunCurves
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.base import Student
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     source = open_video(arguments)
     # Read here first, so that what is wrong with them is said at once.
     student = Student.load(arguments.student)
-    classes = load_classes(arguments.classes) if arguments.classes else student.classes
+    classes = classes_of(arguments.classes) or student.classes
     teacher = load_teacher(arguments.teacher, device=choose_device('auto'))
     arguments.out.mkdir(parents=True, exist_ok=True)
 
@@ -201,7 +202,7 @@ def _class_parameters(arguments: argparse.Namespace) -> dict:
     """Return the parameter of the student that says what is to be seen."""
     if not arguments.classes:
         return {}
-    if arguments.classes in SHIPPED or arguments.classes.lower().endswith(('.yaml', '.yml')):
+    if is_file(arguments.classes):
         name = arguments.classes
         return {'classes_file': name if name in SHIPPED else str(Path(name).resolve())}
     return {'classes': list(load_classes(arguments.classes).entries)}

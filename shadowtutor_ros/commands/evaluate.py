@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
-from shadowtutor_ros.classes import ClassTable, load_classes
-from shadowtutor_ros.commands import CLASSES_HELP, CommandError
+from shadowtutor_ros.classes import ClassTable
+from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
 from shadowtutor_ros.commands.report import write_report
 from shadowtutor_ros.evaluation.evaluator import (
     Advance, Finished, label, Labelling, simulate, Trial)
@@ -125,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     student.tensors(settings['scope'])
     arguments.device = choose_device(arguments.device)
     # All are opened before anything is run, so that what is wrong is said at once.
-    classes = load_classes(arguments.classes) if arguments.classes else student.classes
+    classes = classes_of(arguments.classes) or student.classes
     labellings, sources = _open(arguments, classes)
     if arguments.profile == _MEASURED:
         profile = _measure(student, labellings[0], methods, links[0], console)
@@ -262,7 +263,7 @@ def _trials(
         arguments: argparse.Namespace, labellings: list[Labelling], methods: list[Method],
         profiles: list[Profile]) -> list[Trial]:
     trials = []
-    scored = load_classes(arguments.scored_classes) if arguments.scored_classes else None
+    scored = classes_of(arguments.scored_classes)
     videos: dict[str, str] = {}
     for labelling in labellings:
         names: dict[str, str] = {}

@@ -16,8 +16,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 import safetensors
 
 from shadowtutor_ros import __version__
-from shadowtutor_ros.classes import ClassTable, load_classes, LVS
-from shadowtutor_ros.commands import CLASSES_HELP, CommandError
+from shadowtutor_ros.classes import ClassTable, LVS
+from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
 from shadowtutor_ros.limits import MIN_SIDE
 from shadowtutor_ros.models.student.inference import use_threads
 from shadowtutor_ros.pretraining.datasets import (
@@ -92,10 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Train and save a student; returns the exit status."""
     settings = _settings(arguments)
     shares = _shares(arguments)
-    classes = load_classes(arguments.classes) if arguments.classes else None
+    classes = classes_of(arguments.classes)
     start = load_start(
-        arguments.start, classes,
-        load_classes(arguments.start_classes) if arguments.start_classes else None
+        arguments.start, classes, classes_of(arguments.start_classes)
     ) if arguments.start else None
     classes = start.classes if start else classes or LVS
     out, checkpoint = arguments.out, arguments.out.with_suffix('.checkpoint')

@@ -23,7 +23,6 @@ PIXEL_MEAN = (103.53, 116.28, 123.675)
 #: The blocks of the network, in the order of computation.
 ENCODER = ('in_conv1', 'in_conv2', 'enc1', 'enc2', 'enc3')
 DECODER = ('dec1', 'dec2', 'dec3', 'out_conv1', 'out_conv2', 'out_conv3')
-BLOCKS = ENCODER + DECODER
 
 #: In inference what one block hands to the next is multiplied by this. Every block begins with a
 #: batch normalisation, which undoes it, and no digit is lost to a power of two. Without it the
