@@ -98,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     table = Table(title='ShadowTutor demo', show_header=False)
     for name, value in summary.items():
+        if isinstance(value, list):
+            value = '; '.join(value)
         table.add_row(name, f'{value:.3f}' if isinstance(value, float) else str(value))
     console.print(table)
     for name in ('overlay.mp4', 'report.png', 'summary.json'):
