@@ -95,7 +95,8 @@ class TeacherNode(Node):
         self.get_logger().info(f"loading the teacher {self.parameters['teacher']} on {device}")
         teacher = load_teacher(
             self.parameters['teacher'], self.parameters['teacher_weights'], device,
-            None if self.parameters['score_threshold'] < 0 else self.parameters['score_threshold'])
+            *(None if (value := self.parameters[f'{what}_threshold']) < 0 else value
+              for what in ('score', 'mask')))
         known = teacher.vocabulary
         self.get_logger().info('it knows ' + (
             'any phrase' if known is None else f'{len(known)} names: {", ".join(known)[:200]}'))

@@ -56,6 +56,9 @@ TEACHER = (
         'score_threshold', -1.0, 'instances count that the teacher is surer of, 0 to 1; -1: its '
         'own threshold', (-1.0, 1.0), (), True),
     Parameter(
+        'mask_threshold', -1.0, 'of prompted teachers that give masks: pixels belong to an object '
+        'that are more probable, between 0 and 1; -1: 0.5', (-1.0, 1.0), (), True),
+    Parameter(
         'teacher_weights', 'DEFAULT', "file with the teacher's weights; 'DEFAULT': torchvision "
         'downloads its own',
         read_only=True),

@@ -22,6 +22,13 @@ def no_scores(name: str, score_threshold: float) -> TeacherError:
         'leave it out')
 
 
+def no_mask_threshold(name: str, mask_threshold: float) -> TeacherError:
+    """Return what is raised where a threshold is given to a teacher that has none for masks."""
+    return TeacherError(
+        f"the teacher '{name}' takes no mask_threshold, but got {mask_threshold}: leave it out; "
+        'a detector with a SAM and SAM 3 take one')
+
+
 def check_frame(frame: np.ndarray) -> None:
     """
     Check that a frame is an image.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from shadowtutor_ros.models.teachers.base import Teacher
-from shadowtutor_ros.models.teachers.checks import TeacherError
+from shadowtutor_ros.models.teachers.checks import no_mask_threshold, TeacherError
 from shadowtutor_ros.models.teachers.hf_checkpoint import Checkpoint
 from shadowtutor_ros.models.teachers.hf_clipseg import ClipSegTeacher
 from shadowtutor_ros.models.teachers.hf_detected import DetectedTeacher, DETECTORS, SEGMENTERS
@@ -15,7 +15,8 @@ DETECTOR, SEGMENTER = 'IDEA-Research/grounding-dino-tiny', 'facebook/sam2.1-hier
 
 
 def load_hf_teacher(
-        name: str, device: str = 'cpu', score_threshold: float | None = None) -> Teacher:
+        name: str, device: str = 'cpu', score_threshold: float | None = None,
+        mask_threshold: float | None = None) -> Teacher:
     """
     Load a teacher from transformers.
 
@@ -24,13 +25,16 @@ def load_hf_teacher(
     :param score_threshold: what has a higher score counts, 0 to 1; None: 0.5 for instances,
         panoptic segments and SAM 3, 0.3 for Grounding DINO, 0.2 for OWL, 0.4 for CLIPSeg. There is
         none for semantic segmentation.
+    :param mask_threshold: pixels with a higher probability belong to an object, between 0 and 1,
+        for a detector with a SAM and for SAM 3; None: 0.5.
     :raises TeacherError: if it cannot be loaded, or is no model that segments images.
     """
     source = name.partition(':')[2]
     detector, plus, segmenter = source.partition('+')
+    of_masks = {} if mask_threshold is None else {'mask_threshold': mask_threshold}
     if plus and not Path(source).expanduser().is_dir():
         return _load_pair(name, Checkpoint(detector), Checkpoint(segmenter), device,
-                          score_threshold)
+                          score_threshold, **of_masks)
     checkpoint = Checkpoint(source)
     kind = checkpoint.config.model_type
     if kind in DETECTORS:
@@ -41,12 +45,15 @@ def load_hf_teacher(
         raise TeacherError(
             f"the teacher '{name}' takes no words: put a zero-shot detector before it, such as "
             f"'hf:{DETECTOR}+{source}'")
-    return _teacher_of(name, checkpoint)(checkpoint, device, score_threshold)
+    teacher = _teacher_of(name, checkpoint)
+    if of_masks and teacher is not Sam3Teacher:
+        raise no_mask_threshold(name, mask_threshold)
+    return teacher(checkpoint, device, score_threshold, **of_masks)
 
 
 def _load_pair(
         name: str, detector: Checkpoint, segmenter: Checkpoint, device: str,
-        score_threshold: float | None) -> Teacher:
+        score_threshold: float | None, **of_masks: float) -> Teacher:
     for checkpoint, known, what, proposal in (
             (detector, DETECTORS, 'zero-shot detector', DETECTOR),
             (segmenter, SEGMENTERS, 'SAM', SEGMENTER)):
@@ -55,7 +62,7 @@ def _load_pair(
                 f"'{checkpoint.source}' in the teacher '{name}' is of the kind "
                 f"'{checkpoint.config.model_type}', wanted a {what} ({', '.join(known)}), such as "
                 f'{proposal}')
-    return DetectedTeacher(detector, segmenter, device, score_threshold)
+    return DetectedTeacher(detector, segmenter, device, score_threshold, **of_masks)
 
 
 def _teacher_of(name: str, checkpoint: Checkpoint):

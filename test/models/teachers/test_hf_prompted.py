@@ -164,6 +164,14 @@ def test_mask_threshold(transformers, checkpoint):
     assert areas[0] >= areas[1] >= areas[2] and areas[0] > areas[2]
 
 
+def test_a_mask_threshold_reaches_who_has_masks(checkpoint):
+    names = [checkpoint(name) for name in ('owlv2', 'sam')]
+    teacher = load_teacher(f'hf:{names[0]}+{names[1]}', mask_threshold=0.9)
+    assert teacher._mask_logit == pytest.approx(np.log(9))
+    with pytest.raises(TeacherError, match='takes no mask_threshold, but got 0.9'):
+        load_teacher(f"hf:{checkpoint('clipseg')}", mask_threshold=0.9)
+
+
 def test_thresholds_of_their_own(checkpoint):
     assert pair(checkpoint, 'grounding_dino', 'sam2')._score_threshold == 0.3
     assert pair(checkpoint, 'owlv2', 'sam2')._score_threshold == 0.2

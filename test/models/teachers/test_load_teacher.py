@@ -71,6 +71,9 @@ def test_what_a_teacher_does_not_take():
     assert 'takes no weights' in refusal('hf:a/b', 'a.pth')
     assert 'has no scores' in refusal('scene', score_threshold=0.5)
     assert 'has no scores' in refusal('fcn_resnet50', score_threshold=0.5)
+    assert 'takes no mask_threshold' in refusal('scene', mask_threshold=0.4)
+    assert 'takes no mask_threshold' in refusal('a.onnx', mask_threshold=0.4)
+    assert 'mask_threshold is 1.0, wanted between 0 and 1' in refusal('hf:a', mask_threshold=1.0)
     assert 'score_threshold is 1.5, wanted 0 to 1' in refusal('a.onnx', score_threshold=1.5)
 
 
@@ -94,6 +97,7 @@ def test_own_class_is_given_what_it_takes():
     assert options(Constant) == {'weights': 'DEFAULT', 'device': 'cpu'}
     assert options(Constant, 'a', 'cpu', 0.4) == {
         'weights': 'a', 'device': 'cpu', 'score_threshold': 0.4}
+    assert options(Constant, 'a', 'cpu', 0.4, 0.3)['mask_threshold'] == 0.3
 
 
 def test_own_class_labels_frames():
