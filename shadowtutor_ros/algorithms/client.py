@@ -118,7 +118,8 @@ class _KeyFrameSent:
     :ivar classes: the table that was wanted then.
     :ivar weights_checksum: of the weights that the robot ran then, with rows for that table.
     :ivar bases: what an answer may start from, by checksum: these, and those of the weights file.
-    :ivar mask: what was made of it, H×W uint8; None until that is known.
+    :ivar size: of the frame, height and width.
+    :ivar mask: what was made of it, H×W uint8, or smaller; None until that is known.
     :ivar mask_classes: the table of the mask.
     """
 
@@ -127,6 +128,7 @@ class _KeyFrameSent:
     weights_checksum: int
     bases: dict[int, Weights]
     mask_classes: ClassTable
+    size: tuple[int, int]
     mask: np.ndarray | None = None
 
 
@@ -264,7 +266,8 @@ class Client:
         :param frame: H×W×3 uint8, BGR; must not be written to later.
         :param now: seconds, on any clock that does not jump back.
         :param stamp: seconds of the camera's clock, which may jump; ``now`` where it has none.
-        :returns: H×W uint8, :attr:`classes` by their places.
+        :returns: H×W uint8, :attr:`classes` by their places; smaller where the engine leaves it
+            so.
         """
         if not self.connected:
             if self.teacher_id or self._unanswered or self._stride_from is not None:
@@ -497,7 +500,7 @@ class Client:
         _, first, first_checksum = self._first
         self._unanswered[self._awaited] = _KeyFrameSent(
             now, classes, held_checksum, {first_checksum: first, held_checksum: held},
-            self.classes)
+            self.classes, frame.shape[:2])
         if len(self._unanswered) > UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
         is_told = classes.digest in self._told
@@ -679,13 +682,13 @@ class Client:
             raise UpdateRejected(
                 'label', 'the key frame could not be inferred, so its label says nothing')
         try:
-            label = decode_label(update.label, mask.shape)
+            label = decode_label(update.label, one.size)
         except KeyFrameError as error:
             raise UpdateRejected('label', f'its label cannot be read: {error}') from None
         if np.any((label >= count) & (label != IGNORE)):
             raise UpdateRejected(
                 'label', f'its label holds classes that are not of the {count} in the table')
-        # The key frame may have been scaled down on its way.
+        # The key frame may have been scaled down on its way, and the mask not up.
         mask = cv2.resize(mask, label.shape[::-1], interpolation=cv2.INTER_NEAREST)
         mask = one.classes.translated(mask, one.mask_classes.names)
         metric = mean_iou(mask, label, count)

@@ -639,6 +639,16 @@ def test_a_mask_is_compared_with_the_label_of_a_reduced_key_frame(astray):
     assert astray.client.last_update.metric_before == mean_iou(astray.mask[::2, ::2], LABEL, 9)
 
 
+def test_a_mask_that_is_smaller_than_its_frame_is_compared_at_the_size_of_the_label(astray):
+    astray.mask = astray.mask[::2, ::2]
+    astray.update(metric_alone(astray.key_frames[-1]))
+    astray.run_to_key_frame()
+    astray.update(from_the_file(astray, 0.9))
+    assert not astray.client.counters.updates_rejected
+    enlarged = astray.mask.repeat(2, 0).repeat(2, 1)
+    assert astray.client.last_update.metric_before == mean_iou(enlarged, LABEL, 9)
+
+
 def test_a_label_of_which_no_pixel_counts_decides_nothing(astray):
     before = astray.student.weights_checksum()
     astray.update(from_the_file(astray, 0.8, np.full_like(LABEL, 255)))

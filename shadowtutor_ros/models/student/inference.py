@@ -28,8 +28,9 @@ class InferenceEngine:
     :param student: its weights are copied; it stays as it is.
     :param precision: one of :data:`PRECISIONS`.
     :param device: of PyTorch, e.g. 'cpu', 'cuda'.
-    :param width: wider frames are reduced to this width for inference, and the mask enlarged
-        again; 0 infers at the frame's own size.
+    :param width: wider frames are reduced to this width for inference; 0 infers at the frame's
+        own size.
+    :ivar enlarge: whether masks of reduced frames are enlarged to the frame's own size.
     :ivar student: holds the weights in use, in float32: the truth that updates are counted
         against. What computes may be a reduced copy of them.
     :ivar features: by which the last frame can be compared with others, 1×C×h×w, on the device and
@@ -47,6 +48,7 @@ class InferenceEngine:
                 f"precision '{precision}' is unknown: choose one of {', '.join(PRECISIONS)}")
         keep_freed_memory()
         self.width = width
+        self.enlarge = True
         self.device = torch.device(device)
         self.features: torch.Tensor | None = None
         self.encoder_version = 0
@@ -55,8 +57,8 @@ class InferenceEngine:
         self._fast = self.student.fast_path(self.device, self._dtype)
         self._graph: _Graph | None = None
         self._graphs = self.device.type == 'cuda'
-        #: Whether to say how sure it is, and that of the last frame: H×W uint8, 255 times the
-        #: probability of the class that was chosen; None where nobody asked.
+        #: Whether to say how sure it is, and that of the last frame, as large as its mask, uint8:
+        #: 255 times the probability of the class that was chosen; None where nobody asked.
         self.with_confidence = False
         self.confidence: np.ndarray | None = None
         self._rows = tuple(range(len(student.classes)))
@@ -117,7 +119,8 @@ class InferenceEngine:
         Segment a frame.
 
         :param frame: H×W×3 uint8, BGR, H and W at least ``MIN_SIDE``.
-        :returns: H×W uint8, classes by their places in the table.
+        :returns: H×W uint8, classes by their places in the table; smaller where the frame was
+            reduced and :attr:`enlarge` is not set.
         """
         height, width = frame.shape[:2]
         if 0 < self.width < width:
@@ -137,7 +140,7 @@ class InferenceEngine:
             mask = cv2.LUT(np.ascontiguousarray(mask), self._lut())
         if self.confidence is not None:
             self.confidence = np.ascontiguousarray(self.confidence[:inner[0], :inner[1]])
-        if inner != (height, width):
+        if self.enlarge and inner != (height, width):
             mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
             if self.confidence is not None:
                 self.confidence = cv2.resize(self.confidence, (width, height))

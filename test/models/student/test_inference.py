@@ -264,6 +264,18 @@ def test_width_enlarges_nothing_and_can_be_changed(student):
     assert (engine(frame) == whole).all()
 
 
+def test_masks_of_reduced_frames_can_stay_as_they_are(student):
+    frame, engine = picture(128, 192), InferenceEngine(student, width=96)
+    engine.with_confidence = True
+    enlarged, sure = engine(frame), engine.confidence
+    engine.enlarge = False
+    mask = engine(frame)
+    assert mask.shape == engine.confidence.shape == (64, 96)
+    assert (mask.repeat(2, 0).repeat(2, 1) == enlarged).all()
+    assert (cv2.resize(engine.confidence, (192, 128)) == sure).all()
+    assert engine(picture(64, 96)).shape == (64, 96)
+
+
 def test_frames_of_changing_size(student, device):
     engine = InferenceEngine(student, device=device)
     for size in ((64, 96), (40, 56), (64, 96), (65, 97), (40, 56)):
