@@ -8,15 +8,14 @@ if __name__ == '__main__':
 import threading
 import time
 
-import cv2
 import numpy as np
 from rclpy.node import Node
 from rclpy.time import Time
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from shadowtutor_ros.nodes.camera_parameters import CAMERA
-from shadowtutor_ros.nodes.images import to_bytes, to_message
+from shadowtutor_ros.nodes.image_topics import ImagePublisher
 from shadowtutor_ros.nodes.parameters import Parameters
 from shadowtutor_ros.nodes.running import Finished, join, qos, run, steady_clock
 from shadowtutor_ros.sources.videos import open_source, SourceError
@@ -47,8 +46,7 @@ class CameraNode(Node):
         self._source = open_source(
             self.parameters['source'], (self.parameters['width'], self.parameters['height']),
             seed=self.parameters['scene.seed'], look=self.parameters['scene.look'])
-        self._image = self.create_publisher(Image, 'image', **qos())
-        self._compressed = self.create_publisher(CompressedImage, 'image/compressed', **qos())
+        self._images = ImagePublisher(self, 'image', 'bgr8', 'jpeg')
         self._lock_step = self.parameters['rate'] == 0
         self.create_timer(0.1, self._end_when_played, clock=steady_clock())
         if self._lock_step:
@@ -79,7 +77,7 @@ class CameraNode(Node):
         rate = self.parameters['rate']
         rate = rate if rate > 0 else self._source.rate
         self.get_logger().info(
-            f'playing {self._source.name} to {self._image.topic_name} '
+            f'playing {self._source.name} to {self._images.topic_name} '
             + ('in lock-step with the masks' if self._lock_step else f'at {rate:g} frames/s'))
         try:
             self._play_at(rate)
@@ -114,9 +112,8 @@ class CameraNode(Node):
     def _wait_for_student(self) -> None:
         """Wait until a student subscribes to the images and offers masks."""
         while not self._closed.wait(0.1):
-            if self._image.get_subscription_count() + self._compressed.get_subscription_count():
-                if self.count_publishers(self._masks.topic_name):
-                    return
+            if self._images.subscribers and self.count_publishers(self._masks.topic_name):
+                return
 
     def _publish_until_masked(self, frame: np.ndarray, stamp: Time) -> None:
         seconds_nanoseconds = stamp.seconds_nanoseconds()
@@ -133,13 +130,7 @@ class CameraNode(Node):
 
     def _publish(self, frame: np.ndarray, stamp: Time) -> None:
         header = Header(stamp=stamp.to_msg(), frame_id=self.parameters['frame_id'])
-        self._image.publish(to_message(frame, 'bgr8', header))
-        if self._compressed.get_subscription_count():
-            jpeg = cv2.imencode('.jpg', frame, [
-                cv2.IMWRITE_JPEG_QUALITY, self.parameters['jpeg_quality']])[1]
-            self._compressed.publish(
-                CompressedImage(header=header, format='bgr8; jpeg compressed bgr8',
-                                data=to_bytes(jpeg)))
+        self._images.publish(frame, header, self.parameters['jpeg_quality'])
 
 
 def main(args: list[str] | None = None) -> int:

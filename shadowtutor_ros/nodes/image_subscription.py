@@ -12,6 +12,7 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
+from shadowtutor_ros.nodes.image_topics import compressed_topic
 from shadowtutor_ros.nodes.parameters import ParameterError
 from shadowtutor_ros.nodes.running import qos, steady_clock
 
@@ -114,7 +115,7 @@ class ImageSubscription:
 
     :param node: subscribes, looks at the graph and logs, with a timer of its own.
     :param compressed: whether to subscribe to CompressedImage on ``image/compressed`` rather than
-        Image on ``image``.
+        Image on ``image``; a remapping of ``image`` moves both.
     :param on_image: called with every image.
     :ivar topic: fully qualified.
     :raises ParameterError: if the parameter is something else.
@@ -125,9 +126,9 @@ class ImageSubscription:
             on_image: Callable[[Image | CompressedImage], None]):
         self._node = node
         self._type = CompressedImage if compressed else Image
-        self._name = 'image/compressed' if compressed else 'image'
         self._on_image = on_image
-        self.topic = node.resolve_topic_name(self._name)
+        self.topic = (
+            compressed_topic(node, 'image') if compressed else node.resolve_topic_name('image'))
         self._meter = LossMeter()
         self._counted_from = 0
         self._override = self._declare_override()
@@ -182,7 +183,7 @@ class ImageSubscription:
         def receive(message: Image | CompressedImage) -> None:
             self._receive(subscription, message)
         subscription = self._node.create_subscription(
-            self._type, self._name, receive, **{
+            self._type, self.topic, receive, **{
                 **qos(reliability), 'qos_overriding_options': QoSOverridingOptions(
                     (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))})
         return subscription
@@ -267,8 +268,7 @@ class ImageSubscription:
         fitting = self._fitting(offers)
         if not offers:
             hint = ('nobody publishes there: start the camera, or name its topic: image_topic:='
-                    f'/its/topic with ros2 launch, --ros-args -r {self._name}:=/its/topic with '
-                    'ros2 run')
+                    '/its/topic with ros2 launch, --ros-args -r image:=/its/topic with ros2 run')
         elif not fitting:
             hint = "the type differs: set image_transport to 'raw' or 'compressed'"
         elif self._override is None and wanted != ReliabilityPolicy.RELIABLE:

@@ -13,6 +13,7 @@ from statistics import median
 import threading
 import time
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.node import Node
@@ -33,7 +34,8 @@ from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.costs import CostMeter
 from shadowtutor_ros.nodes.diagnostics import to_diagnostics
 from shadowtutor_ros.nodes.image_subscription import ImageSubscription
-from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_message
+from shadowtutor_ros.nodes.image_topics import CameraInfoPublisher, ImagePublisher
+from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr
 from shadowtutor_ros.nodes.label_info import LabelInfoPublisher
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
@@ -96,10 +98,11 @@ class StudentNode(Node):
         self._latencies: deque[float] = deque(maxlen=1000)
         self._said: set[str] = set()
 
-        self._mask = self.create_publisher(Image, 'segmentation/mask', **qos())
-        self._confidence = self.create_publisher(Image, 'segmentation/confidence', **qos())
-        self._color_mask = self.create_publisher(Image, 'segmentation/color_mask', **qos())
-        self._overlay = self.create_publisher(Image, 'segmentation/overlay', **qos())
+        self._mask = ImagePublisher(self, 'segmentation/mask', 'mono8', 'png')
+        self._confidence = ImagePublisher(self, 'segmentation/confidence', 'mono8', 'png')
+        self._color_mask = ImagePublisher(self, 'segmentation/color_mask', 'rgb8', 'png')
+        self._overlay = ImagePublisher(self, 'segmentation/overlay', 'rgb8', 'jpeg')
+        self._camera_info = CameraInfoPublisher(self)
         self._status = self.create_publisher(TutorStatus, '~/status', **qos())
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self._key_frame = self._make_key_frame_publisher()
@@ -128,19 +131,22 @@ class StudentNode(Node):
     def _begin_session(self) -> None:
         """Begin a session with the weights of the weights file."""
         engine = InferenceEngine(
-            self._student, self.parameters['inference.precision'], self._device,
-            self.parameters['inference.width'])
+            self._student, self.parameters['inference.precision'], self._device)
+        self._set_up(engine)
         engine.warm_up(360, 640)
         connected = self.client is not None and self.client.connected
         self.client = Client(
             engine, self._send, self.settings, student_id=self._student_id,
             name=self.get_fully_qualified_name())
         self.client.connected = connected
-        # It may have been changed while the engine was made.
-        engine.width = self.parameters['inference.width']
+        self._set_up(engine)  # they may have been changed while the engine was made
         self._images_received = self._images_dropped = 0
         self._bytes_up = self._bytes_down = 0
         self._sent.clear()
+
+    def _set_up(self, engine: InferenceEngine) -> None:
+        engine.width = self.parameters['inference.width']
+        engine.enlarge = self.parameters['mask_size'] == 'camera'
 
     def _longest_use(self) -> float:
         """Return the seconds after which no answer to a key frame is of use in any case."""
@@ -168,7 +174,7 @@ class StudentNode(Node):
             setattr(self.settings, field.name, values[field.name])
         self._classes = _classes_of(values)
         if self.client is not None:
-            self.client.engine.width = values['inference.width']
+            self._set_up(self.client.engine)
         if self._key_frame is not None and self._lifespan != self._longest_use():
             before, self._key_frame = self._key_frame, self._make_key_frame_publisher()
             self.destroy_publisher(before)
@@ -393,12 +399,13 @@ class StudentNode(Node):
         if self._key_frame_requested.is_set():
             self._key_frame_requested.clear()
             client.request_key_frame()
-        client.engine.with_confidence = bool(self._confidence.get_subscription_count())
+        client.engine.with_confidence = bool(self._confidence.subscribers)
         begin, stamp = time.monotonic(), message.header.stamp
         mask = client.on_frame(frame, begin, (stamp.sec + stamp.nanosec / 1e9) or None)
         end = time.monotonic()
         self._label_info.publish(client.classes, message.header)
-        self._mask.publish(to_message(client.classes.published(mask), 'mono8', message.header))
+        self._mask.publish(client.classes.published(mask), message.header)
+        self._camera_info.publish(frame.shape[:2], mask.shape, message.header)
         self._unmasked_since = None
         self._costs.add_frame(end - begin)
         self._latencies.append(time.monotonic() - arrival)
@@ -407,13 +414,14 @@ class StudentNode(Node):
     def _paint(self, frame: np.ndarray, mask: np.ndarray, header: Header) -> None:
         engine, classes = self.client.engine, self.client.classes
         if engine.confidence is not None:
-            self._confidence.publish(to_message(engine.confidence, 'mono8', header))
-        if self._color_mask.get_subscription_count():
-            self._color_mask.publish(to_message(classes.colorize(mask), 'rgb8', header))
-        if self._overlay.get_subscription_count():
-            painted = classes.overlay(
-                frame[:, :, ::-1], mask, self.parameters['overlay_opacity'])
-            self._overlay.publish(to_message(painted, 'rgb8', header))
+            self._confidence.publish(engine.confidence, header)
+        if self._color_mask.subscribers:
+            self._color_mask.publish(classes.colorize(mask), header)
+        if self._overlay.subscribers:
+            if frame.shape[:2] != mask.shape:
+                frame = cv2.resize(frame, mask.shape[::-1], interpolation=cv2.INTER_AREA)
+            self._overlay.publish(classes.overlay(
+                frame[:, :, ::-1], mask, self.parameters['overlay_opacity']), header)
 
     def _send(self, key_frame: KeyFrame) -> None:
         self._key_frames.put((key_frame, self._header))

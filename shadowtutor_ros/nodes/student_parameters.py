@@ -60,7 +60,12 @@ STUDENT = (
         'device is faster with it', choices=PRECISIONS, read_only=True),
     Parameter(
         'inference.width', 0, 'largest width for inference in pixels; wider frames are scaled '
-        'down, and the mask up again; 0: no limit', (0, 7680)),
+        'down; 0: no limit', (0, 7680)),
+    Parameter(
+        'mask_size', 'camera', "'camera': masks are as large as the images; 'inference': as large "
+        'as what was inferred, where inference.width makes that smaller, which saves time and '
+        'bandwidth; segmentation/camera_info is scaled with them',
+        choices=('camera', 'inference')),
     DEVICE,
     THREADS,
     WEIGHTS,

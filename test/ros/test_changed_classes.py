@@ -44,7 +44,7 @@ class Robot:
     def play(self, frames=1):
         """Show frames, each of which has to have its mask."""
         self._images = self._images or self.ros.publisher(Image, f'{self.prefix}image')
-        wait_for(lambda: self.node._mask.get_subscription_count())
+        wait_for(lambda: self.node._mask.subscribers)
         for _ in range(frames):
             image = self._scene.render(40 * self.shown % 2000).image
             self.shown += 1
@@ -161,8 +161,8 @@ def test_ids_of_a_file_and_colours_are_what_is_published(ros, tmp_path):
     robot = Robot(ros, '', classes_file=str(path))
     colors = ros.collect(Image, 'segmentation/color_mask')
     confidences = ros.collect(Image, 'segmentation/confidence')
-    wait_for(lambda: robot.node._color_mask.get_subscription_count()
-             and robot.node._confidence.get_subscription_count())
+    wait_for(lambda: robot.node._color_mask.subscribers
+             and robot.node._confidence.subscribers)
     robot.play(3)
     wait_for(lambda: len(colors) == len(confidences) == 3)
     mask = np.frombuffer(robot.masks[-1].data, np.uint8).reshape(SIZE[::-1])

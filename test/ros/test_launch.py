@@ -73,7 +73,7 @@ def rviz_config():
 def published_topics():
     """Return the topics that the nodes publish images on, as their code names them."""
     code = ''.join(path.read_text() for path in CHECKOUT.glob('shadowtutor_ros/nodes/*_node.py'))
-    return set(re.findall(r"create_publisher\(\s*Image, '([^']+)'", code))
+    return set(re.findall(r"ImagePublisher\(\s*self, '([^']+)'", code))
 
 
 def test_launch_files_are_there():

@@ -87,7 +87,7 @@ def played(ros, image_format, client, server):
     network = ros.add(SlowNetwork(ros.context))
     wait_for(lambda: student._key_frame.get_subscription_count() == 2
              and student._teachers.present
-             and student._mask.get_subscription_count()
+             and student._mask.subscribers
              and network.publisher.get_subscription_count()
              and teacher._robots[0].updates.get_subscription_count())
     camera = ros.start(

@@ -51,7 +51,7 @@ class Robot:
 def test_disabled_it_takes_no_images_and_keeps_what_it_has_learnt(ros):
     ros.start(TeacherNode, teacher='scene', threads=1, max_updates=1)
     robot = Robot(ros)
-    wait_for(lambda: robot.node.client.connected and robot.node._mask.get_subscription_count())
+    wait_for(lambda: robot.node.client.connected and robot.node._mask.subscribers)
     robot.play(2)
     wait_for(lambda: robot.node._updates or robot.node.client.weights_version)
     robot.play()
@@ -79,7 +79,7 @@ def test_disabled_it_takes_no_images_and_keeps_what_it_has_learnt(ros):
 
 def test_a_key_frame_on_request(ros):
     robot = Robot(ros)
-    wait_for(lambda: robot.node._mask.get_subscription_count())
+    wait_for(lambda: robot.node._mask.subscribers)
     robot.play()
     answer = robot.call(Trigger, 'request_key_frame')
     assert not answer.success and 'no teacher' in answer.message
@@ -113,7 +113,7 @@ def test_the_teacher_says_how_it_does(ros, size):
     whole = wait_for(lambda: shown('teaching'))
     assert (whole['robots'], whole['robots_served'], whole['teacher']) == ('2', '0', 'scene')
     assert float(whole['resident_megabytes']) > 50
-    wait_for(lambda: robot.node.client.connected and robot.node._mask.get_subscription_count())
+    wait_for(lambda: robot.node.client.connected and robot.node._mask.subscribers)
     if size == (32, 32):  # nothing that a teacher could label
         image = np.full((96, 160, 3), 90, np.uint8)
         robot.images.publish(to_message(image, 'bgr8', Header()))
