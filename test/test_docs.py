@@ -73,12 +73,12 @@ def page(request, tmp_path_factory):
         script.touch()
     (folder / '.venv' / 'bin' / 'sudo').write_text('#!/bin/sh\nexec "$@"\n')
     typed = '\n'.join(filter(is_shell, code_blocks(request.param.read_text())))
-    # What stands in for one's own place is no command.
-    script = f'cd() {{ :; }}\nHOME={folder}\n{typed}\n'
+    script = f'cd() {{ :; }}\nHOME={folder}\n{typed}\n'  # its folders are not here
     done = subprocess.run(
         ['bash', '-u', '-c', script], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True,
         text=True, timeout=120, env={
-            'PATH': f'{folder}/.venv/bin:/usr/bin:/bin', 'LC_ALL': os.environ.get('LC_ALL', 'C.UTF-8')})
+            'PATH': f'{folder}/.venv/bin:/usr/bin:/bin',
+            'LC_ALL': os.environ.get('LC_ALL', 'C.UTF-8')})
     assert not done.stderr, f'{request.param.name}: {done.stderr}'
     return request.param, [tuple(json.loads(line)) for line in calls.read_text().splitlines()]
 
@@ -90,7 +90,8 @@ def made(calls, *words):
 
 def commands(calls):
     """Return the arguments of all calls of `shadowtutor`, however it was called."""
-    return made(calls, 'shadowtutor') + made(calls, 'ros2', 'run', 'shadowtutor_ros', 'shadowtutor')
+    return made(calls, 'shadowtutor') + made(
+        calls, 'ros2', 'run', 'shadowtutor_ros', 'shadowtutor')
 
 
 @pytest.mark.parametrize('text, expected', [
@@ -148,7 +149,8 @@ def run(arguments, folder, results):
     parsed = make_parser().parse_args(arguments)
     for name, value in {
             'videos': ['scene'], 'teacher': 'scene', 'student': '', 'frames': 3, 'width': 96,
-            'fps': 0, 'jobs': 1, 'threads': 1, 'device': 'cpu', 'out': folder, 'folders': [results],
+            'fps': 0, 'jobs': 1, 'threads': 1, 'device': 'cpu', 'out': folder,
+            'folders': [results],
             'resume': False, 'scored_classes': '', 'classes': ''}.items():
         if hasattr(parsed, name):
             setattr(parsed, name, value)
