@@ -12,7 +12,7 @@ PACKAGE = Path(shadowtutor_ros.__file__).parent
 
 #: What stands on one floor knows nothing of what stands beside it.
 FLOORS = (
-    ('classes', 'limits'), ('metrics',), ('world',), ('sources',), ('models',), ('wire',),
+    ('classes', 'limits'), ('metrics',), ('world',), ('wire',), ('sources',), ('models',),
     ('algorithms',), ('evaluation', 'pretraining', 'nodes'), ('reliability',), ('commands',))
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -35,7 +35,7 @@ from shadowtutor_ros.nodes.costs import CostMeter
 from shadowtutor_ros.nodes.diagnostics import to_diagnostics
 from shadowtutor_ros.nodes.image_subscription import ImageSubscription
 from shadowtutor_ros.nodes.image_topics import CameraInfoPublisher, ImagePublisher
-from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr
+from shadowtutor_ros.nodes.images import to_bgr
 from shadowtutor_ros.nodes.label_info import LabelInfoPublisher
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
@@ -43,6 +43,7 @@ from shadowtutor_ros.nodes.parameters import Parameters
 from shadowtutor_ros.nodes.running import fail, join, qos, run, seconds, steady_clock
 from shadowtutor_ros.nodes.student_parameters import STUDENT
 from shadowtutor_ros.nodes.teacher_watch import Change, POLL_PERIOD, TeacherWatch
+from shadowtutor_ros.wire.image_messages import ImageMessageError
 from shadowtutor_ros.wire.key_frame import KeyFrame
 from shadowtutor_ros.wire.weight_update import Status, UpdateRejected, WeightUpdate
 

@@ -10,7 +10,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from shadowtutor_ros.nodes import images
-from shadowtutor_ros.nodes.images import ImageMessageError, to_bgr, to_bytes, to_message
+from shadowtutor_ros.nodes.images import to_bgr, to_bytes, to_message
+from shadowtutor_ros.wire import image_messages
+from shadowtutor_ros.wire.image_messages import ImageMessageError
 
 
 def test_round_trip_is_without_loss_and_without_a_copy(frame):
@@ -143,8 +145,8 @@ def test_every_encoding_is_right_however_rows_are_padded(encoding, padding, bige
 
 
 def test_every_encoding_is_tested():
-    assert {*images._ENCODINGS} == {*ENCODINGS}
-    assert {*images._PLANES} == {'nv12', 'nv21', 'nv24'}
+    assert {*image_messages._ENCODINGS} == {*ENCODINGS}
+    assert {*image_messages._PLANES} == {'nv12', 'nv21', 'nv24'}
 
 
 def planes_of(encoding):
