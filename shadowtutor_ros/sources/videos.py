@@ -4,47 +4,19 @@ from dataclasses import dataclass, replace
 import math
 from pathlib import Path
 import re
-from typing import Callable, Iterator
+from typing import Iterator
 
 import cv2
 import numpy as np
 
 from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.sources.base import DEFAULT_RATE, resize, Source, SourceError
 from shadowtutor_ros.world.scenes import FRAME_RATE, LOOKS, Scene
 
 #: What is taken for an image in a folder.
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
 
-#: Frames a second where a source does not say.
-DEFAULT_RATE = 25.0
-
 _DEFAULT_SCENE_SIZE = 640, 360
-
-
-class SourceError(ValueError):
-    """A source of frames that cannot be read."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """
-    Frames that can be read, from the beginning each time.
-
-    :ivar name: for people.
-    :ivar rate: frames a second, of the source itself.
-    :ivar count: frames in all, as far as the source knows; None if it does not, or has no end.
-    :ivar read: starts an iterator of H×W×3 uint8 BGR frames, all of one size.
-    :ivar endless: whether it has no end.
-    """
-
-    name: str
-    rate: float
-    count: int | None
-    read: Callable[[], Iterator[np.ndarray]]
-    endless: bool = False
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return self.read()
 
 
 def open_source(
@@ -167,21 +139,6 @@ def _sample(source: Source, rate: float, count: int) -> Iterator[np.ndarray]:
             return
 
 
-def _resize(
-        frame: np.ndarray, size: tuple[int, int], enlarge: int = cv2.INTER_LINEAR) -> np.ndarray:
-    height, width = frame.shape[:2]
-    wanted_width, wanted_height = size
-    wanted_width = wanted_width or (
-        round(width * wanted_height / height) if wanted_height else width)
-    wanted_height = wanted_height or round(height * wanted_width / width)
-    if (wanted_width, wanted_height) == (width, height):
-        return frame
-    smaller = wanted_width <= width
-    return cv2.resize(
-        frame, (wanted_width, wanted_height),
-        interpolation=cv2.INTER_AREA if smaller else enlarge)
-
-
 def _open_scene(size: tuple[int, int], seed: int, look: str) -> Source:
     if look not in LOOKS:
         raise SourceError(f"look '{look}' is unknown: choose one of {', '.join(LOOKS)}")
@@ -225,7 +182,7 @@ def _open_folder(folder: Path, size: tuple[int, int], enlarge: int) -> Source:
             frame = cv2.imread(str(path))
             if frame is None:
                 raise SourceError(f"image '{path}' cannot be read: remove it from the folder")
-            frame = _resize(frame, first_size, enlarge)
+            frame = resize(frame, first_size, enlarge)
             # Images of several sizes are brought to the size of the first.
             first_size = frame.shape[1], frame.shape[0]
             yield frame
@@ -259,7 +216,7 @@ def _open_video(path: str, size: tuple[int, int], enlarge: int) -> Source:
                 there, frame = capture.read()
                 if not there:
                     return
-                yield _resize(frame, size, enlarge)
+                yield resize(frame, size, enlarge)
         finally:
             capture.release()
 
@@ -281,6 +238,6 @@ def _open_device(path: str, size: tuple[int, int]) -> Source:
             there, frame = capture.read()
             if not there:
                 raise SourceError(f"device '{path}' gives no more images: is it still plugged in?")
-            yield _resize(frame, size)
+            yield resize(frame, size)
 
     return Source(path, rate if 0 < rate < 1000 else DEFAULT_RATE, None, read, endless=True)
