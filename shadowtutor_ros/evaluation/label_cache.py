@@ -15,6 +15,7 @@ import numpy as np
 
 from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
+from shadowtutor_ros.sources.bags import split_topic
 from shadowtutor_ros.sources.videos import images_of
 
 #: Seconds after which the labels so far are saved, for the case that the process is killed.
@@ -186,6 +187,9 @@ def _describe(name: str) -> str:
         return f'scene {hashlib.sha256(code).hexdigest()}'
     if name.startswith('hf:'):
         return '+'.join(map(_describe, name.removeprefix('hf:').split('+')))
+    path, topic = split_topic(name)
+    if topic:
+        return f'{_describe(path)}\n{topic}'
     path = Path(name)
     if path.suffix.lower() == '.onnx' and path.is_file():
         # Names and pixel statistics may lie beside it.

@@ -15,6 +15,23 @@ class SourceError(ValueError):
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """
+    A frame of a recording.
+
+    :ivar time: when it was recorded, in ns since the epoch.
+    :ivar stamp: of its header, in ns; ``time`` where the header has none.
+    :ivar frame_id: of its header.
+    :ivar decode: makes the frame, H×W×3 uint8 BGR.
+    """
+
+    time: int
+    stamp: int
+    frame_id: str
+    decode: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
 class Source:
     """
     Frames that can be read, from the beginning each time.
@@ -24,6 +41,8 @@ class Source:
     :ivar count: frames in all, as far as the source knows; None if it does not, or has no end.
     :ivar read: starts an iterator of H×W×3 uint8 BGR frames, all of one size.
     :ivar endless: whether it has no end.
+    :ivar recorded: starts an iterator of the same frames as they were recorded; None where the
+        source knows no more of them than their rate.
     """
 
     name: str
@@ -31,6 +50,7 @@ class Source:
     count: int | None
     read: Callable[[], Iterator[np.ndarray]]
     endless: bool = False
+    recorded: Callable[[], Iterator[Recorded]] | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.read()

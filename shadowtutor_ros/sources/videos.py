@@ -1,15 +1,17 @@
-"""Sources of frames: a video file, a folder of images, a camera, the built-in scene."""
+"""Sources of frames: a video, a folder of images, a bag, a camera, the built-in scene."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 import math
 from pathlib import Path
 import re
-from typing import Iterator
+from typing import Iterable, Iterator, TypeVar
 
 import cv2
 import numpy as np
 
 from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.sources.bags import is_bag, open_bag, split_topic
 from shadowtutor_ros.sources.base import DEFAULT_RATE, resize, Source, SourceError
 from shadowtutor_ros.world.scenes import FRAME_RATE, LOOKS, Scene
 
@@ -18,6 +20,8 @@ IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
 
 _DEFAULT_SCENE_SIZE = 640, 360
 
+_Item = TypeVar('_Item')
+
 
 def open_source(
         source: str, size: tuple[int, int] = (0, 0), frames: int = 0, seed: int = 0,
@@ -25,8 +29,9 @@ def open_source(
     """
     Open a source of frames.
 
-    :param source: the path of a video file or of a folder of images, a V4L2 device such as
-        '/dev/video0', or 'scene'.
+    :param source: the path of a video file or of a folder of images; that of a bag, with ':/topic'
+        behind it where several of its topics have images; a V4L2 device such as '/dev/video0'; or
+        'scene'.
     :param size: (width, height) of the frames in pixels; 0 for the source's own, or for what the
         source's aspect ratio gives.
     :param frames: stop after this many; 0 for no limit.
@@ -37,38 +42,49 @@ def open_source(
     if any(0 < length < MIN_SIDE for length in size):
         raise SourceError(
             f'a size of {size[0]}x{size[1]} is too small: {MIN_SIDE}x{MIN_SIDE} at least')
+    path, topic = split_topic(source)
     if source == 'scene':
         opened = _open_scene(size, seed, look)
     elif source.startswith('/dev/'):
         opened = _open_device(source, size)
+    elif is_bag(Path(path)) and Path(path).exists():
+        opened = open_bag(Path(path), topic, size, enlarge)
+    elif topic:
+        raise SourceError(f"'{path}' is no bag, so it has no topic {topic}")
     elif Path(source).is_dir():
         opened = _open_folder(Path(source), size, enlarge)
     elif Path(source).is_file():
         opened = _open_video(source, size, enlarge)
     else:
         raise SourceError(
-            f"source '{source}' is not there: give a video file, a folder of images, a device "
-            "such as /dev/video0, or 'scene'")
+            f"source '{source}' is not there: give a video file, a folder of images, a bag, a "
+            "device such as /dev/video0, or 'scene'")
     count = opened.count
     if frames:
         count = frames if count is None else min(frames, count)
-    return Source(
-        opened.name, opened.rate, count, lambda: _first(opened, frames),
-        opened.endless and not frames)
+    recorded = opened.recorded
+    return replace(
+        opened, count=count, read=lambda: map(partial(_checked, opened), _first(opened, frames)),
+        endless=opened.endless and not frames,
+        recorded=recorded and (lambda: _first(recorded(), frames)))
 
 
-def _first(source: Source, frames: int) -> Iterator[np.ndarray]:
-    """Yield the first frames, or all of them where ``frames`` is 0."""
+def _first(items: Iterable[_Item], count: int) -> Iterator[_Item]:
+    """Yield the first items, or all of them where ``count`` is 0."""
     # Not islice, which would keep the source from closing its file when the last is out.
-    for index, frame in enumerate(source):
-        height, width = frame.shape[:2]
-        if min(height, width) < MIN_SIDE:
-            raise SourceError(
-                f"'{source.name}' has a frame of {width}x{height}, which is too small: "
-                f'{MIN_SIDE}x{MIN_SIDE} at least')
-        yield frame
-        if index + 1 == frames:
+    for index, item in enumerate(items, 1):
+        yield item
+        if index == count:
             return
+
+
+def _checked(source: Source, frame: np.ndarray) -> np.ndarray:
+    height, width = frame.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise SourceError(
+            f"'{source.name}' has a frame of {width}x{height}, which is too small: "
+            f'{MIN_SIDE}x{MIN_SIDE} at least')
+    return frame
 
 
 @dataclass(frozen=True)
