@@ -1,4 +1,4 @@
-"""The camera node: plays a video, a folder of images, a camera or the built-in scene."""
+"""The camera node: plays a video, images, a bag, a camera or the built-in scene."""
 
 if __name__ == '__main__':
     # Before the imports below, which take seconds.
@@ -7,18 +7,21 @@ if __name__ == '__main__':
 
 import threading
 import time
+from typing import Iterator
 
+from builtin_interfaces.msg import Time as TimeMessage
 import numpy as np
 from rclpy.node import Node
-from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from shadowtutor_ros.nodes.camera_parameters import CAMERA
 from shadowtutor_ros.nodes.image_topics import ImagePublisher
-from shadowtutor_ros.nodes.parameters import Parameters
+from shadowtutor_ros.nodes.parameters import ParameterError, Parameters
 from shadowtutor_ros.nodes.running import Finished, join, qos, run, steady_clock
-from shadowtutor_ros.sources.videos import open_source, SourceError
+from shadowtutor_ros.sources.base import Recorded, SourceError
+from shadowtutor_ros.sources.videos import open_source
 
 #: Seconds that lock-step waits for a mask before it publishes the frame again: longer than a
 #: student waits for an update with the default update_timeout.
@@ -29,7 +32,9 @@ class CameraNode(Node):
     """
     Publishes frames at a rate, or in lock-step with the masks; ends when its source does.
 
-    In lock-step the stamps advance by the source's own period, as those of a recording do.
+    The images of a bag have the headers that were recorded, unless new ones are asked for. The
+    stamps of others are those of their publication, but advance by the source's own period in
+    lock-step.
     """
 
     def __init__(self, **kwargs):
@@ -46,6 +51,12 @@ class CameraNode(Node):
         self._source = open_source(
             self.parameters['source'], (self.parameters['width'], self.parameters['height']),
             seed=self.parameters['scene.seed'], look=self.parameters['scene.look'])
+        if self.parameters['clock'] and not self._source.recorded:
+            raise ParameterError(
+                f"clock is {self.parameters['clock']}, but {self._source.name} is no bag, "
+                'which alone has a time of its own: set clock to 0.0')
+        self._clock_publisher = self.create_publisher(
+            Clock, '/clock', **qos()) if self.parameters['clock'] else None
         self._images = ImagePublisher(self, 'image', 'bgr8', 'jpeg')
         self._lock_step = self.parameters['rate'] == 0
         self.create_timer(0.1, self._end_when_played, clock=steady_clock())
@@ -75,10 +86,10 @@ class CameraNode(Node):
 
     def _play(self) -> None:
         rate = self.parameters['rate']
-        rate = rate if rate > 0 else self._source.rate
-        self.get_logger().info(
-            f'playing {self._source.name} to {self._images.topic_name} '
-            + ('in lock-step with the masks' if self._lock_step else f'at {rate:g} frames/s'))
+        at = (f'at {rate:g} frames/s' if rate > 0 else 'in lock-step with the masks' if
+              self._lock_step else 'at the pace of its recording' if self._source.recorded else
+              f'at {self._source.rate:g} frames/s')
+        self.get_logger().info(f'playing {self._source.name} to {self._images.topic_name} {at}')
         try:
             self._play_at(rate)
         except Exception as error:
@@ -92,22 +103,60 @@ class CameraNode(Node):
     def _play_at(self, rate: float) -> None:
         if self._lock_step:
             self._wait_for_student()
-        start, start_stamp, index = time.monotonic(), self.get_clock().now(), 0
+        start, self._start_stamp = time.monotonic(), self.get_clock().now().nanoseconds
+        # Seconds from the start to the first frame of a turn, and frames of all turns.
+        begin, count = 0.0, 0
         while not self._closed.is_set():
-            for frame in self._source:
-                due = start + index / rate
-                if self._lock_step:
-                    stamp = Time(nanoseconds=start_stamp.nanoseconds + round(index * 1e9 / rate))
-                    self._publish_until_masked(frame, stamp)
-                else:
-                    if self._closed.wait(max(0.0, due - time.monotonic())):
-                        return
-                    self._publish(frame, self.get_clock().now())
-                index += 1
-                if self._closed.is_set() or index == self.parameters['frames']:
+            first = last = None
+            for number, one in enumerate(self._recorded()):
+                first = first or one
+                due = begin + (number / rate if rate > 0 else (one.time - first.time) / 1e9)
+                frame = one.decode()
+                if not self._lock_step:
+                    self._wait(start + due, last or one, one)
+                if self._closed.is_set():
                     return
-            if not self.parameters['loop']:
+                self._tell_time(one.time)
+                header = self._header(one, due)
+                if self._lock_step:
+                    self._publish_until_masked(frame, header)
+                else:
+                    self._publish(frame, header)
+                count, last = count + 1, one
+                if self._closed.is_set() or count == self.parameters['frames']:
+                    return
+            if not self.parameters['loop'] or last is None:
                 return
+            begin = due + 1 / (rate if rate > 0 else self._source.rate)
+
+    def _recorded(self) -> Iterator[Recorded]:
+        """Yield the frames of one turn; what is no recording comes in even steps."""
+        if self._source.recorded:
+            yield from self._source.recorded()
+            return
+        for index, frame in enumerate(self._source):
+            yield Recorded(round(index * 1e9 / self._source.rate), 0, '', lambda: frame)
+
+    def _wait(self, until: float, last: Recorded, one: Recorded) -> None:
+        """Wait for a time of the monotonic clock; that of the recording goes on meanwhile."""
+        begin = time.monotonic()
+        while (left := until - time.monotonic()) > 0:
+            period = 1 / self.parameters['clock'] if self._clock_publisher else left
+            if self._closed.wait(min(left, period)):
+                return
+            share = min(1.0, (time.monotonic() - begin) / (until - begin))
+            self._tell_time(last.time + round(share * (one.time - last.time)))
+
+    def _header(self, one: Recorded, due: float) -> Header:
+        if self._source.recorded and self.parameters['headers'] == 'recorded':
+            return Header(stamp=_time(one.stamp), frame_id=one.frame_id)
+        stamp = (self._start_stamp + round(due * 1e9) if self._lock_step else
+                 self.get_clock().now().nanoseconds)
+        return Header(stamp=_time(stamp), frame_id=self.parameters['frame_id'])
+
+    def _tell_time(self, nanoseconds: int) -> None:
+        if self._clock_publisher:
+            self._clock_publisher.publish(Clock(clock=_time(nanoseconds)))
 
     def _wait_for_student(self) -> None:
         """Wait until a student subscribes to the images and offers masks."""
@@ -115,22 +164,26 @@ class CameraNode(Node):
             if self._images.subscribers and self.count_publishers(self._masks.topic_name):
                 return
 
-    def _publish_until_masked(self, frame: np.ndarray, stamp: Time) -> None:
-        seconds_nanoseconds = stamp.seconds_nanoseconds()
+    def _publish_until_masked(self, frame: np.ndarray, header: Header) -> None:
+        # Of a recording the last stamp may be this one too.
+        self._mask_stamp = None
+        wanted = (header.stamp.sec, header.stamp.nanosec)
         while not self._closed.is_set():
-            self._publish(frame, stamp)
+            self._publish(frame, header)
             with self._mask_came:
                 if self._mask_came.wait_for(
-                        lambda: self._closed.is_set() or self._mask_stamp == seconds_nanoseconds,
-                        PATIENCE):
+                        lambda: self._closed.is_set() or self._mask_stamp == wanted, PATIENCE):
                     return
             self.get_logger().warning(
                 f'no mask on {self._masks.topic_name} for {PATIENCE:.0f} s: publishing the frame '
                 'again')
 
-    def _publish(self, frame: np.ndarray, stamp: Time) -> None:
-        header = Header(stamp=stamp.to_msg(), frame_id=self.parameters['frame_id'])
+    def _publish(self, frame: np.ndarray, header: Header) -> None:
         self._images.publish(frame, header, self.parameters['jpeg_quality'])
+
+
+def _time(nanoseconds: int) -> TimeMessage:
+    return TimeMessage(**dict(zip(('sec', 'nanosec'), divmod(nanoseconds, 10**9))))
 
 
 def main(args: list[str] | None = None) -> int:

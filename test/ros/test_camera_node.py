@@ -2,10 +2,12 @@
 
 import time
 
+from bag_files import BEGIN, compressed, image, SECOND, write_bag
 import cv2
 from helpers import wait_for
 import numpy as np
 import pytest
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from shadowtutor_ros.nodes.camera_node import CameraNode
@@ -74,3 +76,118 @@ def test_what_is_wrong_is_one_clear_error(ros, parameters, word):
     with pytest.raises((SourceError, ParameterError)) as error:
         ros.start(CameraNode, **parameters)
     assert word in str(error.value) and '\n' not in str(error.value)
+
+
+# --- bags ----------------------------------------------------------------------------------------
+
+#: When images were taken, in ns after the first: not in even steps. Each came 20 ms later.
+TAKEN = [0, SECOND // 10, SECOND // 2, SECOND // 2 + SECOND // 10]
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """Return a bag of four images, each of one grey level, on two topics."""
+    greys = [np.full((40, 48, 3), 50 * index, np.uint8) for index in range(4)]
+    return str(write_bag(tmp_path / 'drive', {
+        '/raw': [(BEGIN + taken + SECOND // 50, image(grey, 'bgr8', BEGIN + taken, 48, padding=6))
+                 for taken, grey in zip(TAKEN, greys)],
+        '/raw/compressed': [
+            (BEGIN + taken + SECOND // 50, compressed(grey, BEGIN + taken, '.png', 'other_eye'))
+            for taken, grey in zip(TAKEN, greys)]}, 'sqlite3'))
+
+
+def stamp_of(message):
+    return message.sec * SECOND + message.nanosec
+
+
+@pytest.mark.parametrize('topic, frame_id', [('/raw', 'eye'), ('/raw/compressed', 'other_eye')])
+def test_a_bag_is_played_as_it_was_recorded(ros, bag, topic, frame_id):
+    messages = ros.collect(Image, 'image')
+    camera = ros.start(CameraNode, source=f'{bag}:{topic}', loop=True)
+    wait_for(lambda: len(messages) >= 9)
+    # The first may have been published before anybody listened.
+    start = next(index for index, message in enumerate(messages)
+                 if stamp_of(message.header.stamp) == BEGIN)
+    for taken, grey, message in zip(TAKEN, (0, 50, 100, 150), messages[start:]):
+        assert stamp_of(message.header.stamp) == BEGIN + taken
+        assert message.header.frame_id == frame_id and message.encoding == 'bgr8'
+        assert (to_bgr(message) == grey).all() and message.step == 3 * 48
+    assert not ended(camera)
+
+
+@pytest.mark.parametrize('rate, steps', [
+    (-1.0, [0.1, 0.4, 0.1, 0.2, 0.1, 0.4, 0.1]), (20.0, [0.05] * 7)])
+def test_a_bag_is_played_at_the_pace_of_its_recording(ros, bag, monkeypatch, rate, steps):
+    due = []
+    monkeypatch.setattr(CameraNode, '_wait', lambda self, until, last, one: due.append(until))
+    camera = ros.start(CameraNode, source=f'{bag}:/raw', rate=rate, loop=True, frames=8)
+    wait_for(lambda: ended(camera))
+    # From one turn to the next it is the mean period.
+    assert np.diff(due) == pytest.approx(steps, abs=1e-6)
+
+
+def test_lock_step_keeps_the_stamps_of_a_bag(ros, bag):
+    masks = ros.probe.create_publisher(Image, 'segmentation/mask', 10)
+    images = ros.collect(Image, 'image')
+    camera = ros.start(CameraNode, source=f'{bag}:/raw', rate=0.0)
+    for count in range(1, 5):
+        wait_for(lambda: len(images) == count)
+        time.sleep(0.1)
+        assert len(images) == count and not ended(camera)
+        masks.publish(to_message(np.zeros((40, 48), np.uint8), 'mono8', images[-1].header))
+    wait_for(lambda: ended(camera))
+    assert [stamp_of(one.header.stamp) - BEGIN for one in images] == TAKEN
+
+
+def test_lock_step_waits_though_all_stamps_are_the_same(ros, tmp_path):
+    bag = write_bag(tmp_path / 'still', {'/raw': [
+        (BEGIN + index, image(np.zeros((40, 48, 3), np.uint8), 'bgr8', BEGIN, 48))
+        for index in range(3)]})
+    masks = ros.probe.create_publisher(Image, 'segmentation/mask', 10)
+    images = ros.collect(Image, 'image')
+    camera = ros.start(CameraNode, source=str(bag), rate=0.0)
+    for count in range(1, 4):
+        wait_for(lambda: len(images) == count)
+        time.sleep(0.2)
+        assert len(images) == count and not ended(camera)
+        masks.publish(to_message(np.zeros((40, 48), np.uint8), 'mono8', images[-1].header))
+    wait_for(lambda: ended(camera))
+
+
+def test_a_bag_may_get_new_headers(ros, bag):
+    images = ros.collect(Image, 'image')
+    before = time.time_ns()
+    ros.start(CameraNode, source=f'{bag}:/raw', headers='new', frame_id='mine', loop=True)
+    wait_for(lambda: len(images) >= 3)
+    assert {one.header.frame_id for one in images} == {'mine'}
+    stamps = [stamp_of(one.header.stamp) for one in images]
+    assert before <= stamps[0] < stamps[1] < stamps[2] <= time.time_ns()
+
+
+def test_the_clock_of_a_bag_goes_on_between_its_images(ros, bag):
+    times, images = [], ros.collect(Image, 'image')
+    ros.probe.create_subscription(
+        Clock, '/clock', lambda message: times.append(stamp_of(message.clock)), 100)
+    camera = ros.start(CameraNode, source=f'{bag}:/raw', clock=50.0, loop=True)
+    wait_for(lambda: len(images) >= 9)
+    assert all(BEGIN <= one - SECOND // 50 <= BEGIN + TAKEN[-1] for one in times)
+    # It goes back where the bag begins anew, and there alone; within a turn it takes small steps.
+    steps = np.diff(times)
+    back = [after for after, step in zip(times[1:], steps) if step < 0]
+    assert back and all(one < BEGIN + SECOND // 10 for one in back)
+    assert (steps[steps > 0] < SECOND // 10).sum() > 5
+    assert not ended(camera)
+
+
+def test_a_clock_needs_a_bag(ros, folder):
+    with pytest.raises(ParameterError, match='is no bag'):
+        ros.start(CameraNode, source=folder, clock=40.0)
+
+
+def test_a_bag_that_breaks_off_ends_the_camera_with_an_error(ros, bag, tmp_path):
+    bag = write_bag(tmp_path / 'odd', {'/raw': [
+        (BEGIN + index, image(np.zeros((40, 48, 3), np.uint8), encoding, BEGIN, 48))
+        for index, encoding in enumerate(('bgr8', 'rainbow'))]})
+    camera = ros.start(CameraNode, source=str(bag))
+    wait_for(lambda: ended(camera))
+    assert camera.exit_status == 1
