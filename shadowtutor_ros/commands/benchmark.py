@@ -58,7 +58,8 @@ _NODE_WARM_UP, _CHUNK = 20, 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
-        '--video', default='scene', help="a video file, a folder of images, or 'scene'")
+        '--video', default='scene', help='a video file, a folder of images, a bag, or '
+        "'scene'")
     parser.add_argument(
         '--size', type=parse_size, default='1280x720', metavar='WxH',
         help='that frames are brought to')

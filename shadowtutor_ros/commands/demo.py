@@ -6,6 +6,7 @@ teacher and segmented by a student that was never tutored, to compare.
 """
 
 import argparse
+from contextlib import nullcontext
 import json
 import os
 from pathlib import Path
@@ -48,8 +49,17 @@ _DEFAULT_FRAMES = 300
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
+    add_run_arguments(parser)
     parser.add_argument(
-        '--video', default='scene', help="a video file, a folder of images, or 'scene'")
+        '--record', type=Path, metavar='BAG', help='write images, masks, key frames, updates and '
+        'status to a bag that is not there yet: a file where it ends in .mcap, else a folder')
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what is run."""
+    parser.add_argument(
+        '--video', default='scene', help="a video file, a folder of images, a bag (with ':/topic' "
+        "behind it where several of its topics have images), or 'scene'")
     parser.add_argument(
         '--teacher', help='as the parameter teacher of the teacher node (default: scene for the '
         'scene, else maskrcnn_resnet50_fpn)')
@@ -80,6 +90,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo and write its results; returns the exit status."""
+    if arguments.record and arguments.record.exists():
+        raise CommandError(
+            f"--record '{arguments.record}' is there already: name another bag, or remove it")
     source = open_video(arguments)
     # Read here first, so that what is wrong with them is said at once.
     student = Student.load(arguments.student)
@@ -92,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         f"[bold]{source.name}[/]: {source.count or 'all'} frames; teacher: {arguments.teacher}; "
         f'late update: {arguments.late_update}')
     keep_local()
-    recording = run_nodes(arguments, source, console)
+    recording = run_nodes(arguments, source, console, record=arguments.record)
     summary = _measure(arguments, source, student, classes, teacher, recording, console)
     (arguments.out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
 
@@ -102,8 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
             value = '; '.join(value)
         table.add_row(name, f'{value:.3f}' if isinstance(value, float) else str(value))
     console.print(table)
-    for name in ('overlay.mp4', 'report.png', 'summary.json'):
-        console.print(f'wrote {arguments.out / name}', highlight=False)
+    for path in (*(arguments.out / name for name in ('overlay.mp4', 'report.png', 'summary.json')),
+                 *([arguments.record] if arguments.record else [])):
+        console.print(f'wrote {path}', highlight=False)
     return 0
 
 
@@ -117,7 +131,7 @@ def open_video(arguments: argparse.Namespace) -> Source:
     if arguments.video.startswith('/dev/'):
         raise CommandError(
             'the frames are read twice, which a camera cannot: give a video file, a folder of '
-            'images or scene, or run ros2 launch shadowtutor_ros demo.launch.py')
+            'images, a bag or scene, or run ros2 launch shadowtutor_ros demo.launch.py')
     scene = arguments.video == 'scene'
     arguments.frames = arguments.frames or (_DEFAULT_FRAMES if scene else 0)
     arguments.teacher = arguments.teacher or ('scene' if scene else 'maskrcnn_resnet50_fpn')
@@ -127,17 +141,19 @@ def open_video(arguments: argparse.Namespace) -> Source:
 
 def run_nodes(
         arguments: argparse.Namespace, source: Source, console: Console,
-        teacher_command: tuple[str, ...] = ()):
+        teacher_command: tuple[str, ...] = (), record: Path | None = None):
     """
     Run the three nodes until the camera has played all.
 
     :param arguments: those of :func:`add_arguments`, as :func:`open_video` leaves them.
     :param teacher_command: starts the teacher's process, where it is not to run beside the
         others; updates are not recorded then, so that the network carries them only once.
+    :param record: the bag to write, if any.
     :returns: the Recorder.
     """
     try:
-        from shadowtutor_ros.commands.demo_recorder import Recorder
+        from shadowtutor_ros.commands.demo_bag import BagWriter
+        from shadowtutor_ros.commands.demo_recorder import Recorder, TOPICS
     except ImportError as error:
         raise CommandError(
             f'ROS 2 or the messages of this package are missing ({error}): run make setup and '
@@ -147,7 +163,10 @@ def run_nodes(
     width, height = arguments.size
     # Student and teacher share this computer.
     threads = max(1, (os.cpu_count() or 2) // 2)
-    reliable = {'subscription': {'reliability': 'reliable'}}
+    stamps = [one.stamp for one in source.recorded()] if source.recorded else []
+    if len({*stamps}) < len(stamps):
+        # They do not tell which frame a mask is of.
+        stamps = []
     parameters = {
         'student': {
             'weights': arguments.student, 'late_update': arguments.late_update,
@@ -155,7 +174,7 @@ def run_nodes(
             'update_timeout': UPDATE_TIMEOUT,
             # Large images over best effort get lost even on one machine.
             'qos_overrides': {
-                f'{namespace}/image': reliable,
+                f'{namespace}/image': {'subscription': {'reliability': 'reliable'}},
                 # The recorder may be slower than the camera for a moment.
                 f'{namespace}/segmentation/mask': {'publisher': {'depth': 100}}}},
         'teacher': {
@@ -163,11 +182,14 @@ def run_nodes(
             'threads': threads},
         'camera': {
             'source': arguments.video, 'rate': 0.0, 'width': width, 'height': height,
-            'frames': arguments.frames,
+            'frames': arguments.frames, 'headers': 'recorded' if stamps else 'new',
+            # As with the masks.
+            'qos_overrides': {f'{namespace}/image': {'publisher': {'depth': 10}}},
             'scene': {'seed': arguments.seed, 'look': arguments.look}}}
     with (tempfile.TemporaryDirectory() as folder,
+          BagWriter(record, TOPICS) if record else nullcontext() as bag,
           Nodes(namespace, parameters, Path(folder), arguments.out) as nodes,
-          Recorder(namespace, source.rate, updates=not teacher_command) as recorder):
+          Recorder(namespace, source.rate, stamps, not teacher_command, bag) as recorder):
         with console.status('starting the student and the teacher') as status:
             nodes.start('student')
             nodes.start('teacher', teacher_command)

@@ -1,13 +1,20 @@
 """Records what a student and its teacher say to each other, for the demo."""
 
 import time
+from typing import Any, Callable, Sequence
 
 import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
+from shadowtutor_ros.commands.demo_bag import BagWriter
 from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
 from shadowtutor_ros.nodes.running import Observer, qos
+
+#: What is listened to, by its name without the namespace.
+TOPICS = {
+    '/image': Image, '/segmentation/mask': Image, '/key_frames': KeyFrame,
+    '/weight_updates': WeightUpdate, '/student/status': TutorStatus}
 
 
 class Recorder(Observer):
@@ -16,7 +23,9 @@ class Recorder(Observer):
 
     :param namespace: of the student.
     :param rate: frames a second by the stamps of the images, which start at the first mask.
+    :param stamps: of the images, in ns, where these are those of a recording and not by that rate.
     :param updates: whether to listen to weight updates, which come over the network once more.
+    :param bag: gets all that is heard, and the images; its topics are those of :data:`TOPICS`.
 
     :ivar masks: PNG file by index of the frame.
     :ivar times: when the mask came, on the monotonic clock, by index of the frame.
@@ -25,7 +34,9 @@ class Recorder(Observer):
     :ivar status: the last.
     """
 
-    def __init__(self, namespace: str, rate: float, updates: bool = True):
+    def __init__(
+            self, namespace: str, rate: float, stamps: Sequence[int] = (), updates: bool = True,
+            bag: BagWriter | None = None):
         super().__init__('recorder', namespace)
         self.masks: dict[int, np.ndarray] = {}
         self.times: dict[int, float] = {}
@@ -33,15 +44,25 @@ class Recorder(Observer):
         self.updates: list[tuple[int, int]] = []
         self.status: TutorStatus | None = None
         self._rate = rate
-        self._first_stamp: float | None = None
+        self._first_stamp: int | None = None
+        self._places = {stamp: index for index, stamp in enumerate(stamps)}
         self._indices: dict[int, int] = {}
-        for kind, topic, callback in (
-                (Image, 'segmentation/mask', self._on_mask),
-                (KeyFrame, 'key_frames', self._on_key_frame),
-                (TutorStatus, 'student/status', self._on_status),
-                *([(WeightUpdate, 'weight_updates', self._on_update)] if updates else [])):
-            # Nothing may be missed here, so keep more than the newest.
-            self._node.create_subscription(kind, topic, callback, **qos(depth=100))
+        self._bag = bag
+        self._listen('segmentation/mask', self._on_mask)
+        self._listen('key_frames', self._on_key_frame)
+        self._listen('student/status', self._on_status)
+        if updates:
+            self._listen('weight_updates', self._on_update)
+        if bag:
+            self._listen('image', lambda image: None)
+
+    def _listen(self, topic: str, callback: Callable[[Any], None]) -> None:
+        def hear(message: Any) -> None:
+            if self._bag:
+                self._bag.write(f'/{topic}', message)
+            callback(message)
+        # Nothing may be missed here, so keep more than the newest.
+        self._node.create_subscription(TOPICS[f'/{topic}'], topic, hear, **qos(depth=100))
 
     @property
     def ready(self) -> bool:
@@ -75,10 +96,11 @@ class Recorder(Observer):
 
     def _on_mask(self, message: Image) -> None:
         now = time.monotonic()
-        stamp = message.header.stamp.sec + message.header.stamp.nanosec / 1e9
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         if self._first_stamp is None:
             self._first_stamp = stamp
-        index = round((stamp - self._first_stamp) * self._rate)
+        index = (self._places[stamp] if self._places else
+                 round((stamp - self._first_stamp) / 1e9 * self._rate))
         self.times[index] = now
         mask = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
         # A mask is a few kB as PNG, and a long video has many.

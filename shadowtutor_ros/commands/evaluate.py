@@ -40,7 +40,8 @@ _MEASURED = 'measured'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
-        'videos', nargs='+', metavar='VIDEO', help="video files, folders of images, or 'scene'")
+        'videos', nargs='+', metavar='VIDEO', help='video files, folders of images, bags (with '
+        "':/topic' behind them where several of their topics have images), or 'scene'")
     parser.add_argument('--teacher', required=True, help='as the parameter of the teacher node')
     parser.add_argument('--teacher-weights', default='DEFAULT', help='likewise')
     parser.add_argument('--student', default='', help='weights; those of the package if empty')

@@ -46,7 +46,7 @@ _COLUMNS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    demo.add_arguments(parser)
+    demo.add_run_arguments(parser)
     parser.set_defaults(late_update='wait', out=Path('link_output'))
     parser.add_argument(
         '--bandwidths', type=_bandwidths, default=(80.0, 20.0, 8.0), metavar='MBIT,…',

@@ -103,6 +103,7 @@ class CameraNode(Node):
     def _play_at(self, rate: float) -> None:
         if self._lock_step:
             self._wait_for_student()
+            rate = self._source.rate
         start, self._start_stamp = time.monotonic(), self.get_clock().now().nanoseconds
         # Seconds from the start to the first frame of a turn, and frames of all turns.
         begin, count = 0.0, 0

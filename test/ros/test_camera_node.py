@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
+from shadowtutor_ros.commands.demo_bag import BagWriter
 from shadowtutor_ros.nodes.camera_node import CameraNode
 from shadowtutor_ros.nodes.images import to_bgr, to_message
 from shadowtutor_ros.nodes.parameters import ParameterError
@@ -191,3 +193,19 @@ def test_a_bag_that_breaks_off_ends_the_camera_with_an_error(ros, bag, tmp_path)
     camera = ros.start(CameraNode, source=str(bag))
     wait_for(lambda: ended(camera))
     assert camera.exit_status == 1
+
+
+def test_a_bag_that_the_demo_has_written_is_played(ros, tmp_path):
+    frame = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    with BagWriter(tmp_path / 'out.mcap', {'/image': Image, '/mask': Image}) as writer:
+        for index in range(3):
+            header = Header(frame_id='eye')
+            header.stamp.sec = 100 + index
+            writer.write('/image', to_message(frame + index, 'bgr8', header))
+            writer.write('/mask', to_message(frame[..., 0], 'mono8', header))
+    images = ros.collect(Image, 'image')
+    ros.start(CameraNode, source=f'{tmp_path}/out.mcap:/image', loop=True, rate=20.0)
+    wait_for(lambda: len(images) >= 6)
+    for one in images:
+        assert one.header.frame_id == 'eye' and one.header.stamp.sec in (100, 101, 102)
+        assert np.array_equal(to_bgr(one), frame + (one.header.stamp.sec - 100))
