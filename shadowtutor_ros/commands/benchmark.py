@@ -20,7 +20,7 @@ from typing import Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 import torch
 
@@ -28,6 +28,7 @@ from shadowtutor_ros.classes import load_classes
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands import benchmark_speed as speed
 from shadowtutor_ros.commands.demo import parse_size
+from shadowtutor_ros.commands.progress import WorkProgress
 from shadowtutor_ros.evaluation.settings import make_method, PAPER_SETTINGS
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, InferenceEngine, use_threads
@@ -102,9 +103,10 @@ def run(arguments: argparse.Namespace) -> int:
             'video': source.name, 'size': f'{frames[0].shape[1]}x{frames[0].shape[0]}',
             'student': arguments.student or 'shipped with the package', 'device': device,
             'rounds': arguments.rounds}}
-    with Progress(TextColumn('{task.description}'), BarColumn(20),
-                  TextColumn('{task.completed}/{task.total}'), TimeElapsedColumn(),
-                  console=console, transient=True) as progress:
+    with WorkProgress(
+            TextColumn('{task.description}'), BarColumn(20),
+            TextColumn('{task.completed}/{task.total}'), TimeElapsedColumn(),
+            console=console, transient=True) as progress:
         def ticker(what: str, total: int) -> speed.Tick:
             task = progress.add_task(what, total=total)
             return lambda: progress.advance(task)

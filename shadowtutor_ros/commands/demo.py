@@ -16,7 +16,7 @@ import time
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, LATE_UPDATE
@@ -24,6 +24,7 @@ from shadowtutor_ros.classes import ClassTable, is_file, load_classes, SHIPPED
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
 from shadowtutor_ros.commands.demo_report import OverlayVideo, plot_run, RunCurves
+from shadowtutor_ros.commands.progress import WorkProgress, WorkStatus
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, InferenceEngine
@@ -190,18 +191,18 @@ def run_nodes(
           BagWriter(record, TOPICS) if record else nullcontext() as bag,
           Nodes(namespace, parameters, Path(folder), arguments.out) as nodes,
           Recorder(namespace, source.rate, stamps, not teacher_command, bag) as recorder):
-        with console.status('starting the student and the teacher') as status:
+        with WorkStatus(console, 'starting the student and the teacher') as status:
             nodes.start('student')
             nodes.start('teacher', teacher_command)
             _wait(lambda: recorder.ready, nodes, 'the student and the teacher to start')
             status.update('starting the camera')
             nodes.start('camera')
-        with Progress(
+        with WorkProgress(
                 TextColumn('{task.completed}/{task.fields[of]}'), BarColumn(10),
                 TimeRemainingColumn(), TextColumn('{task.fields[state]}'),
                 console=console) as progress:
             task = progress.add_task(
-                '', total=source.count or 0, of=source.count or '?', state='')
+                'segmented', total=source.count or 0, of=source.count or '?', state='')
             last, since = 0, time.monotonic()
             while nodes.running('camera'):
                 nodes.check('student', 'teacher')
@@ -262,7 +263,7 @@ def _measure(
     video = OverlayVideo(arguments.out / 'overlay.mp4', source.rate, classes)
     indices, wild_miou, tutored_miou = [], [], []
     sampled_every, count = 1, 0
-    with Progress(
+    with WorkProgress(
             TextColumn('{task.completed}/{task.total}'), BarColumn(10), TimeRemainingColumn(),
             TextColumn('measured against the teacher'), console=console) as progress:
         task = progress.add_task('', total=len(recording.masks))

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
 from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
+from shadowtutor_ros.commands.progress import WorkProgress, WorkStatus
 from shadowtutor_ros.commands.report import write_report
 from shadowtutor_ros.evaluation.evaluator import (
     Advance, Finished, label, Labelling, simulate, Trial)
@@ -250,7 +251,7 @@ def _measure(
         console: Console) -> Profile:
     """Measure the profile on the first frame, with as many threads as PyTorch chooses."""
     method = next((method for method in methods if method.distils), methods[0])
-    with console.status('measuring this machine'):
+    with WorkStatus(console, 'measuring this machine'):
         profile = measure_profile(
             student, labelling.load_teacher(), next(iter(labelling.clip.open())), method, link,
             labelling.device)
@@ -300,7 +301,7 @@ def _run_with_progress(
     if not tasks:
         return
     counts = {task.title: sources[getattr(task, 'labelling', task).name].count for task in tasks}
-    with Progress(
+    with WorkProgress(
             TextColumn('{task.description}'), BarColumn(20),
             TextColumn('{task.completed}/{task.fields[of]} frames'), TimeRemainingColumn(),
             console=console, speed_estimate_period=300, transient=True) as progress:

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Column, Table
 
 from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands.progress import Speaker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             table.add_row(result.name, *row(result), style='red' if result.failed else None)
         return Group(table, now)
 
-    with Live(console=console, get_renderable=view):
+    with Live(console=console, get_renderable=view), Speaker(console, lambda: now):
         for result in try_faults(names, arguments.out, on_fault):
             results.append(result)
             # Each at once, so that a run that is broken off leaves what is done.

@@ -11,10 +11,11 @@ from types import ModuleType
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands.progress import WorkProgress
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import use_threads
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     console, report, messages = Console(), Report(), _messages()
     interrupted = False
     begin = time.perf_counter()
-    with Progress(
+    with WorkProgress(
             TextColumn('messages'), BarColumn(20), TextColumn('{task.completed:,}/{task.total:,}'),
             TextColumn('{task.fields[rate]:.0f}/s'), TimeElapsedColumn(),
             console=console, transient=True) as progress:

@@ -24,6 +24,7 @@ from rich.table import Table
 from shadowtutor_ros.algorithms.analytic_model import Bounds
 from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.commands import CommandError, demo
+from shadowtutor_ros.commands.progress import WorkStatus
 from shadowtutor_ros.evaluation.plots import headless_pyplot
 from shadowtutor_ros.evaluation.profile import Link, Profile
 from shadowtutor_ros.evaluation.simulate import Method, Simulation
@@ -83,9 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
             measured = robot.submit(measure, arguments, link.workstation).result()
             measured['link_bytes_up'], measured['link_bytes_down'] = (
                 int(n) for n in np.subtract(link.bytes_sent(), before))
+            with WorkStatus(console, 'simulating the same'):
+                simulated = simulate(arguments, bandwidth, measured)
             results.append({
-                'bandwidth_bit_per_s': bandwidth, 'measured': measured,
-                'simulated': simulate(arguments, bandwidth, measured)})
+                'bandwidth_bit_per_s': bandwidth, 'measured': measured, 'simulated': simulated})
             # Each at once, so that a run that is broken off leaves what is done.
             (folder / 'link.json').write_text(json.dumps(results, indent=2) + '\n')
             (folder / 'link.md').write_text(as_markdown(results))

@@ -12,13 +12,14 @@ import time
 from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 import safetensors
 
 from shadowtutor_ros import __version__
 from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
+from shadowtutor_ros.commands.progress import WorkProgress, WorkStatus
 from shadowtutor_ros.limits import MIN_SIDE
 from shadowtutor_ros.models.student.inference import use_threads
 from shadowtutor_ros.pretraining.datasets import (
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     out, checkpoint = arguments.out, arguments.out.with_suffix('.checkpoint')
     use_threads(arguments.threads)
     console = Console()
-    with console.status('opening the data'):
+    with WorkStatus(console, 'opening the data'):
         opened = [_open(data, arguments, classes) for data in arguments.data]
     training, validation = ([pair[kind] for pair in opened] for kind in (0, 1))
     for data, share in zip(opened, shares):
@@ -186,7 +187,7 @@ def _train(
     settings = pretraining.settings
     begin = time.monotonic() - pretraining.seconds
     saved = time.monotonic()
-    with Progress(
+    with WorkProgress(
             TextColumn('training'), BarColumn(20),
             TextColumn('{task.completed}/{task.total}'), TimeRemainingColumn(),
             TextColumn('{task.fields[state]}'), console=console) as progress:
