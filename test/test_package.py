@@ -30,6 +30,7 @@ LIBRARIES = {
     'numpy': ('numpy', 'python3-numpy'),
     'onnxruntime': ('onnxruntime', 'python3-onnxruntime-pip'),
     'rich': ('rich', 'python3-rich'),
+    'rosbags': ('rosbags', None),
     'safetensors': ('safetensors', None),
     'torch': ('torch', 'python3-pytorch-pip'),
     'torchvision': ('torchvision', 'python3-pytorch-pip'),
