@@ -145,8 +145,9 @@ class CameraNode(Node):
             period = 1 / self.parameters['clock'] if self._clock_publisher else left
             if self._closed.wait(min(left, period)):
                 return
-            share = min(1.0, (time.monotonic() - begin) / (until - begin))
-            self._tell_time(last.time + round(share * (one.time - last.time)))
+            share = (time.monotonic() - begin) / (until - begin)
+            if share < 1:
+                self._tell_time(last.time + round(share * (one.time - last.time)))
 
     def _header(self, one: Recorded, due: float) -> Header:
         if self._source.recorded and self.parameters['headers'] == 'recorded':

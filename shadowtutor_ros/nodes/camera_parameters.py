@@ -26,7 +26,8 @@ CAMERA = (
         'others do', choices=('recorded', 'new'), read_only=True),
     Parameter(
         'clock', 0.0, 'times a second that the time at which a bag was recorded is published on '
-        '/clock, for nodes with use_sim_time; 0: never', (0.0, 1000.0), (), True),
+        '/clock, besides with each image, for nodes with use_sim_time; 0: never', (0.0, 1000.0),
+        (), True),
     Parameter('frame_id', 'camera', 'frame_id in the headers', read_only=True),
     Parameter('scene.seed', 0, 'seed of the built-in scene', (0, 65535), (), True),
     Parameter(
