@@ -43,7 +43,8 @@ def write_bag(path, topics, storage='mcap', compression=None):
     """
     Write a bag.
 
-    :param topics: by name, the messages as pairs of when they were recorded, in ns, and what.
+    :param topics: by name, the messages as pairs of when they were recorded, in ns, and what; of
+        images where there are none.
     :param storage: 'mcap' or 'sqlite3'.
     :param compression: 'file', 'message' or 'storage'.
     :returns: the folder.
@@ -55,7 +56,7 @@ def write_bag(path, topics, storage='mcap', compression=None):
     with with_compression as writer:
         messages = []
         for topic, pairs in topics.items():
-            kind = pairs[0][1].__msgtype__
+            kind = pairs[0][1].__msgtype__ if pairs else 'sensor_msgs/msg/Image'
             connection = writer.add_connection(topic, kind, typestore=TYPES)
             messages += [(time, connection, TYPES.serialize_cdr(message, kind))
                          for time, message in pairs]

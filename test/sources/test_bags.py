@@ -145,6 +145,13 @@ def test_the_rate_is_that_of_the_topic(tmp_path):
 
 
 @pytest.mark.parametrize('storage', STORAGES)
+def test_a_topic_on_which_nothing_came_is_none(bag, storage):
+    folder = bag('bgr8', storage, **{'/other': []})
+    assert open_source(str(folder)).count == open_source(str(only_file(folder))).count == 6
+    assert "'/other' of bag" in error_of(f'{folder}:/other')
+
+
+@pytest.mark.parametrize('storage', STORAGES)
 def test_of_several_topics_one_is_named(bag, storage):
     folder = bag('bgr8', storage, **{
         '/camera/image/compressed': images('jpeg'), '/words': [(at(0), text('hello'))]})
