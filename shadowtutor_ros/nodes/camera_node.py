@@ -164,6 +164,8 @@ class CameraNode(Node):
         """Wait until a student subscribes to the images and offers masks."""
         while not self._closed.wait(0.1):
             if self._images.subscribers and self.count_publishers(self._masks.topic_name):
+                # Who else subscribes, as one that records, may be found a moment later.
+                self._closed.wait(0.2)
                 return
 
     def _publish_until_masked(self, frame: np.ndarray, header: Header) -> None:
