@@ -9,14 +9,13 @@ import threading
 import time
 
 import numpy as np
-from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from shadowtutor_ros.nodes.camera_parameters import CAMERA
 from shadowtutor_ros.nodes.image_topics import ImagePublisher
-from shadowtutor_ros.nodes.parameters import Parameters
+from shadowtutor_ros.nodes.parameters import ParameterNode, Parameters
 from shadowtutor_ros.nodes.running import Finished, join, qos, run, steady_clock
 from shadowtutor_ros.sources.videos import open_source, SourceError
 
@@ -25,7 +24,7 @@ from shadowtutor_ros.sources.videos import open_source, SourceError
 PATIENCE = 30.0
 
 
-class CameraNode(Node):
+class CameraNode(ParameterNode):
     """
     Publishes frames at a rate, or in lock-step with the masks; ends when its source does.
 
