@@ -15,7 +15,8 @@ Value = bool | int | float | str | list[str]
 # How a value of each type is written, in a YAML file and behind ``ros2 param set``.
 _WRITTEN = {
     'bool': 'true or false', 'integer': 'such as 8', 'double': 'such as 0.5',
-    'string': 'in quotes where it looks like a number', 'string array': "such as ['a', 'b']"}
+    'string': 'in quotes where it looks like a number',
+    'string array': "such as ['a', 'b'], or [''] for none"}
 
 
 class ParameterError(ValueError):
@@ -70,12 +71,13 @@ class Parameter:
             return kind(value)
         if type(value) is not kind or kind is list and not (
                 value and all(isinstance(item, str) for item in value)):
-            # rclpy gives None for an empty list of a YAML file, and an array for numbers.
-            given = value.tolist() if isinstance(value, array) else value
-            if kind is list and not value:
-                given = []
+            # rclpy gives None for an empty list of a YAML file and for what is to be deleted, and
+            # an array for numbers.
+            given = repr(value.tolist() if isinstance(value, array) else value)
+            if value is None:
+                given = '[]' if kind is list else 'without a value'
             raise ParameterError(
-                f'{self.name} is {given!r}: expected {self.type_name}{self.limits}, '
+                f'{self.name} is {given}: expected {self.type_name}{self.limits}, '
                 f'{_WRITTEN[self.type_name]}')
         return value
 
@@ -153,8 +155,8 @@ class Parameters:
             if declared := self._table.get(parameter.name):
                 if declared.read_only:
                     raise ParameterError(
-                        f'{declared.name} is fixed while the node runs: give it to its start, in '
-                        'the file of parameters or in the arguments')
+                        f'{declared.name} is fixed while the node runs: set it where the node is '
+                        'started, in params_file or as an argument')
                 value = declared.typed(parameter.value)
                 if problem := declared.fault(value):
                     raise ParameterError(problem)

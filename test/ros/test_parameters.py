@@ -80,10 +80,9 @@ def test_a_number_may_be_written_either_way(ros, name, written, meant):
     ('drift', 11, 'drift is 11.0: expected double from 0.0 to 10.0'),
     ('loop', 1, 'loop is 1: expected bool, true or false'),
     ('scope', 3, 'scope is 3: expected string, in quotes where it looks like a number'),
-    ('names', 'cat', "names is 'cat': expected string array, such as ['a', 'b']"),
-    ('names', [1], "names is [1]: expected string array, such as ['a', 'b']"),
-    ('names', [], "names is []: expected string array, such as ['a', 'b']"),
-    ('stride', None, 'stride is None: expected integer from 1 to 100, such as 8')])
+    *(('names', value, f"names is {value!r}: expected string array, such as ['a', 'b'], or [''] "
+       'for none') for value in ('cat', [1], [])),
+    ('stride', None, 'stride is without a value: expected integer from 1 to 100, such as 8')])
 def test_a_wrong_value_is_named_at_the_start_and_later(ros, name, value, expected):
     node = ros.start(Tutor)
     before = dict(node.parameters.values)
