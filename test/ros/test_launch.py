@@ -201,11 +201,12 @@ def test_nodes_have_the_names_that_are_given(run_demo):
 
 # Includes both nodes, with arguments of their own and with none, and a file that asks them.
 INCLUDING = """
-import json
 import sys
 
 from launch import LaunchDescription
-from launch.actions import ExecuteProcess, IncludeLaunchDescription, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, LogInfo, Shutdown)
+from launch.substitutions import LaunchConfiguration
 
 
 def generate_launch_description():
@@ -214,6 +215,8 @@ def generate_launch_description():
         *(IncludeLaunchDescription(
             f'{checkout}/launch/{{name}}.launch.py', launch_arguments=arguments.items())
           for name, arguments in given.items()),
+        DeclareLaunchArgument('params_file', default_value='another_package.yaml'),
+        LogInfo(msg=['AFTERWARDS ', LaunchConfiguration('params_file')]),
         ExecuteProcess(
             cmd=[sys.executable, '{asking}'], output='screen', on_exit=Shutdown())])
 """
@@ -249,13 +252,13 @@ def test_files_included_into_one_keep_their_own_arguments(run, weights, tmp_path
                     'weights': copies['student']},
         'teacher': {'params_file': f'{tmp_path}/teacher.yaml', 'threads': '2',
                     'weights': copies['teacher'], 'teacher': 'scene'}}
-    assert ask(run, tmp_path, given) == {
+    assert ask(run, tmp_path, given)[0] == {
         'student': [12, 1, copies['student']], 'teacher': [3, 2, copies['teacher']]}
 
 
 def test_files_included_into_one_keep_their_own_defaults(run, tmp_path):
-    # Without scopes the teacher would get the default of the student's params_file.
-    answers = ask(run, tmp_path, {'student': {}, 'teacher': {'teacher': 'scene'}})
+    answers, afterwards = ask(run, tmp_path, {'student': {}, 'teacher': {'teacher': 'scene'}})
+    assert afterwards == 'another_package.yaml'
     from shadowtutor_ros.nodes.parameter_files import TABLES as PARAMETERS
     defaults = {parameter.name: parameter.default
                 for name in ASKED for parameter in PARAMETERS[name]}
@@ -263,7 +266,11 @@ def test_files_included_into_one_keep_their_own_defaults(run, tmp_path):
 
 
 def ask(run, tmp_path, given):
-    """Run the nodes from one description; return the parameters that they have then."""
+    """
+    Run the nodes from one description.
+
+    Return the parameters that they have, and the params_file of what is included after them.
+    """
     (tmp_path / 'asking.py').write_text(ASKING.format(asked=ASKED))
     path = tmp_path / 'both.launch.py'
     path.write_text(INCLUDING.format(
@@ -272,7 +279,8 @@ def ask(run, tmp_path, given):
     assert both.returncode == 0, both.stdout
     lines = re.findall(r'ASKED (\w+) (.*)', both.stdout)
     assert len(lines) == len(given), both.stdout
-    return {name: ast.literal_eval(values) for name, values in lines}
+    afterwards = re.search(r'AFTERWARDS (.*)', both.stdout)[1]
+    return {name: ast.literal_eval(values) for name, values in lines}, afterwards
 
 
 # A driver's parameters with their types, from the sources of v4l2_camera 0.6 and usb_cam 0.8.
