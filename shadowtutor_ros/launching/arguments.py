@@ -252,3 +252,8 @@ DEMO = (
     *_TAIL)
 
 RVIZ_ALONE = (NAMESPACE, IMAGE_TOPIC, RVIZ_CONFIG, LOG_LEVEL)
+
+#: The arguments by launch file.
+TABLES = {
+    'student': STUDENT, 'teacher': TEACHER, 'robot': ROBOT, 'robots': ROBOTS, 'demo': DEMO,
+    'rviz': RVIZ_ALONE}

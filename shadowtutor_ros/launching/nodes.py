@@ -68,7 +68,7 @@ def student(context: LaunchContext, values: Values) -> Launched:
     return [_node(
         'student_node', values['student_name'], values,
         [_file(values, 'params_file', 'student.yaml'), parameters],
-        remappings=_images(topic))]
+        remappings=[('image', topic)])]
 
 
 def teacher(context: LaunchContext, values: Values) -> Launched:
@@ -123,9 +123,11 @@ def robots(context: LaunchContext, values: Values) -> Launched:
 def rviz(context: LaunchContext, values: Values, **options) -> Launched:
     """Return rviz2 with the namespace and the images of a student."""
     _require(context, 'rviz2', 'rviz')
+    topic = values['image_topic']
     return [Node(
         package='rviz2', executable='rviz2', output='screen',
-        namespace=values['namespace'] or '', remappings=_images(values['image_topic']),
+        namespace=values['namespace'] or '', remappings=[
+            ('image', topic), ('image/compressed', f'{topic}/compressed')],
         arguments=['-d', _file(values, 'rviz_config', 'shadowtutor.rviz')],
         ros_arguments=['--log-level', values['log_level']], **options)]
 
@@ -156,7 +158,7 @@ def _driver(context: LaunchContext, values: Values, images: str) -> Launched:
                 'camera_info')
         return camera(context, {
             **values, 'source': device, 'frame_id': frame_id, 'frames': None, 'loop': None,
-            'params_file': values['camera_params_file']}, remappings=_images(images))
+            'params_file': values['camera_params_file']}, remappings=[('image', images)])
     _require(context, package, f'driver:={package}')
     if not os.path.exists(device):
         others = ', '.join(sorted(glob('/dev/video*'))) or 'none'
@@ -199,10 +201,6 @@ def _node(
         ros_arguments=['--log-level', values['log_level']],
         **{'respawn': respawn, 'respawn_delay': 2.0, 'on_exit': None if respawn else fail,
            **options})
-
-
-def _images(topic: str) -> list[tuple[str, str]]:
-    return [('image', topic), ('image/compressed', f'{topic}/compressed')]
 
 
 def _given(values: Values, names: tuple[str, ...]) -> dict[str, Any]:

@@ -12,13 +12,10 @@ import sys
 import pytest
 import yaml
 
-from shadowtutor_ros.launching import arguments
+from shadowtutor_ros.launching.arguments import DRIVERS, TABLES
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted(CHECKOUT.glob('launch/*.launch.py'))
-TABLES = {
-    'student': arguments.STUDENT, 'teacher': arguments.TEACHER, 'robot': arguments.ROBOT,
-    'robots': arguments.ROBOTS, 'demo': arguments.DEMO, 'rviz': arguments.RVIZ_ALONE}
 
 # What rviz2 of Humble to Kilted has, of what a layout of images needs.
 RVIZ_CLASSES = {
@@ -318,7 +315,7 @@ while len(masks) < len({robots!r}):
 
 @pytest.mark.parametrize('package', PARAMETERS)
 def test_a_robot_has_a_driver_and_a_student(run, install, weights, package, tmp_path):
-    install(package, arguments.DRIVERS[package], DRIVER.format(
+    install(package, DRIVERS[package], DRIVER.format(
         parameters=PARAMETERS[package], robots=['/robot1']))
     (tmp_path / 'camera.yaml').write_text('/**: {ros__parameters: {pixel_format: GREY}}')
     robot = run(
