@@ -1,14 +1,26 @@
 """The parameters of a node: one table makes the declaration, the YAML file and the docs."""
 
+from array import array
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 from rcl_interfaces.msg import (
     FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult)
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+import rclpy.parameter
 
 Value = bool | int | float | str | list[str]
+
+# How a value of each type is written, in a YAML file and behind ``ros2 param set``.
+_WRITTEN = {
+    'bool': 'true or false', 'integer': 'such as 8', 'double': 'such as 0.5',
+    'string': 'in quotes where it looks like a number',
+    'string array': "such as ['a', 'b'], or [''] for none"}
+
+
+class ParameterError(ValueError):
+    """A parameter with a wrong type or value, or one that another contradicts."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,28 @@ class Parameter:
             return ' from {} to {}'.format(*self.range)
         return ''
 
+    def typed(self, value: Any) -> Value:
+        """
+        Return a value in the type of this parameter: 8 is a double too, and 8.0 an integer.
+
+        :raises ParameterError: if it has another type.
+        """
+        kind = type(self.default)
+        if kind is float and type(value) is int or (
+                kind is int and type(value) is float and value.is_integer()):
+            return kind(value)
+        if type(value) is not kind or kind is list and not (
+                value and all(isinstance(item, str) for item in value)):
+            # rclpy gives None for an empty list of a YAML file and for what is to be deleted, and
+            # an array for numbers.
+            given = repr(value.tolist() if isinstance(value, array) else value)
+            if value is None:
+                given = '[]' if kind is list else 'without a value'
+            raise ParameterError(
+                f'{self.name} is {given}: expected {self.type_name}{self.limits}, '
+                f'{_WRITTEN[self.type_name]}')
+        return value
+
     def fault(self, value: Value) -> str | None:
         """Say what is wrong with a value that has the right type; None if nothing is."""
         if self.choices and value not in self.choices:
@@ -67,10 +101,6 @@ THREADS = Parameter(
 WEIGHTS = Parameter(
     'weights', '', "file with the student's initial weights, .safetensors or .pth; empty: those "
     'in this package. Must be the same on robot and workstation', read_only=True)
-
-
-class ParameterError(ValueError):
-    """A parameter with a wrong type or value, or one that another contradicts."""
 
 
 class Parameters:
@@ -114,14 +144,27 @@ class Parameters:
         changes = {p.name: p.value for p in parameters if p.name in self._table}
         return {**self.values, **changes}
 
-    def _validate(self, parameters: list) -> SetParametersResult:
+    def typed(self, parameters: list) -> list:
+        """
+        Return parameters in the types of the table; those that are not in it as they are.
+
+        :raises ParameterError: if one has a wrong type or value, or is fixed.
+        """
+        typed = []
         for parameter in parameters:
-            declared = self._table.get(parameter.name)
-            if declared and type(parameter.value) is not type(declared.default):
-                # rclpy itself would refuse it too, after this callback.
-                return SetParametersResult(successful=False, reason=(
-                    f'{parameter.name} is {parameter.value!r}: expected {declared.type_name} '
-                    '(an integer is written 8, a double 8.0)'))
+            if declared := self._table.get(parameter.name):
+                if declared.read_only:
+                    raise ParameterError(
+                        f'{declared.name} is fixed while the node runs: set it where the node is '
+                        'started, in params_file or as an argument')
+                value = declared.typed(parameter.value)
+                if problem := declared.fault(value):
+                    raise ParameterError(problem)
+                parameter = rclpy.parameter.Parameter(declared.name, value=value)
+            typed.append(parameter)
+        return typed
+
+    def _validate(self, parameters: list) -> SetParametersResult:
         problem = self._problem(self._changed(parameters))
         if problem:
             return SetParametersResult(successful=False, reason=problem)
@@ -132,6 +175,30 @@ class Parameters:
     def _accept(self, parameters: list) -> None:
         self.values = self._changed(parameters)
         self._apply(self.values)
+
+
+class ParameterNode(Node):
+    """
+    A node with such parameters, which converts and checks what they are set to.
+
+    rclpy compares types and ranges before it calls anybody, in words of its own; here numbers are
+    taken as they are written, and all else is named with what was expected.
+
+    :ivar parameters: made by the node itself.
+    """
+
+    parameters: Parameters
+
+    def set_parameters_atomically(self, parameter_list: list) -> SetParametersResult:
+        """Set all of them or, where one is wrong, none; services of parameters come here too."""
+        try:
+            return super().set_parameters_atomically(self.parameters.typed(parameter_list))
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+
+    def set_parameters(self, parameter_list: list) -> list[SetParametersResult]:
+        """Set them one after the other."""
+        return [self.set_parameters_atomically([parameter]) for parameter in parameter_list]
 
 
 def _declare(node: Node, parameter: Parameter) -> Value:
@@ -147,7 +214,16 @@ def _declare(node: Node, parameter: Parameter) -> Value:
         descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
     try:
         return node.declare_parameter(parameter.name, parameter.default, descriptor).value
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except InvalidParameterTypeException:
+        given = node.declare_parameter(
+            parameter.name, parameter.default, ParameterDescriptor(dynamic_typing=True)).value
+        node.undeclare_parameter(parameter.name)
+        value = parameter.typed(given)
+    except InvalidParameterValueException as error:
         raise ParameterError(
             f'{error}; {parameter.name} is: {parameter.text}, {parameter.type_name}'
-            f'{parameter.limits} (an integer is written 8, a double 8.0)') from None
+            f'{parameter.limits}') from None
+    if problem := parameter.fault(value):
+        raise ParameterError(problem)
+    return node.declare_parameter(
+        parameter.name, value, descriptor, ignore_override=True).value

@@ -104,23 +104,29 @@ def seconds(duration: float) -> Duration:
 
 
 def large_shared_memory() -> None:
-    """
-    Let Fast DDS pass whole images within this machine, in processes started from here on.
+    """Let Fast DDS pass whole images within this machine, in processes started from here on."""
+    os.environ.update(shared_memory_environment())
 
-    Nothing is done where Fast DDS was set up otherwise, or where there is little shared memory, as
-    in a container by default; other middleware takes no notice.
+
+def shared_memory_environment() -> dict[str, str]:
+    """
+    Return the environment with which Fast DDS passes whole images within this machine.
+
+    It is empty where Fast DDS was set up otherwise, or where there is little shared memory, as in
+    a container by default; other middleware takes no notice.
     """
     variable = ('FASTRTPS_DEFAULT_PROFILES_FILE' if os.environ.get('ROS_DISTRO')
                 in ('humble', 'iron', 'jazzy') else 'FASTDDS_DEFAULT_PROFILES_FILE')
     set_up = {variable, 'FASTDDS_BUILTIN_TRANSPORTS'} & os.environ.keys()
     # Humble puts its own transports beside those of a file.
     if set_up or os.environ.get('ROS_LOCALHOST_ONLY') == '1':
-        return
+        return {}
     try:
         if shutil.disk_usage('/dev/shm').free > _SHARED_MEMORY:
-            os.environ[variable] = str(Path(__file__).with_name('fastdds.xml'))
+            return {variable: str(Path(__file__).with_name('fastdds.xml'))}
     except OSError:  # there is none
         pass
+    return {}
 
 
 def join(threads: Iterable[threading.Thread]) -> None:

@@ -16,7 +16,6 @@ import time
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
-from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -39,7 +38,7 @@ from shadowtutor_ros.nodes.images import to_bgr
 from shadowtutor_ros.nodes.label_info import LabelInfoPublisher
 from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
-from shadowtutor_ros.nodes.parameters import Parameters
+from shadowtutor_ros.nodes.parameters import ParameterNode, Parameters
 from shadowtutor_ros.nodes.running import fail, join, qos, run, seconds, steady_clock
 from shadowtutor_ros.nodes.student_parameters import STUDENT
 from shadowtutor_ros.nodes.teacher_watch import Change, POLL_PERIOD, TeacherWatch
@@ -51,7 +50,7 @@ from shadowtutor_ros.wire.weight_update import Status, UpdateRejected, WeightUpd
 SILENCE = 5.0
 
 
-class StudentNode(Node):
+class StudentNode(ParameterNode):
     """
     Publishes a mask for every frame that it processes, and never waits for the network.
 

@@ -10,7 +10,6 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import NameValidationException
-from rclpy.node import Node
 from rclpy.publisher import Publisher
 from std_msgs.msg import Header
 
@@ -22,7 +21,7 @@ from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.diagnostics import RobotRecord, teacher_diagnostics
 from shadowtutor_ros.nodes.messages import key_frame_from_message, plain, update_to_message
-from shadowtutor_ros.nodes.parameters import ParameterError, Parameters
+from shadowtutor_ros.nodes.parameters import ParameterError, ParameterNode, Parameters
 from shadowtutor_ros.nodes.running import (
     fail, join, qos, resident_bytes, run, steady_clock)
 from shadowtutor_ros.nodes.teacher_parameters import TEACHER
@@ -65,7 +64,7 @@ class _Closing(BaseException):
     """The node ends while a key frame is answered."""
 
 
-class TeacherNode(Node):
+class TeacherNode(ParameterNode):
     """
     Answers key frames, one at a time and the robots in turn; each robot's newest one waits.
 
@@ -85,8 +84,8 @@ class TeacherNode(Node):
         self.settings = ServerSettings()
         self.parameters = Parameters(self, TEACHER, self._fault, self._apply)
         names = self.parameters['robots']
-        if not names or len(set(names)) != len(names):  # rclpy gives None for an empty list
-            raise ParameterError(f'robots is {names}: expected one namespace or more, each once')
+        if len(set(names)) != len(names):
+            raise ParameterError(f'robots is {names}: expected each namespace once')
         use_threads(self.parameters['threads'])
         device = choose_device(self.parameters['device'])
         student = self._student = Student.load(self.parameters['weights'])

@@ -346,10 +346,11 @@ def test_parameters_change_together_at_run_time(ros, weights):
     assert not change(late_update='never').successful
     assert not change(key_frame__quality=101).successful
     assert not change(key_frame__max_width=20).successful
-    assert not change(min_stride=8.0).successful
+    assert change(min_stride=99.0, drift=1).successful
+    assert type(node.settings.min_stride) is int and type(node.settings.drift) is float
     assert not change(weights='other.pth').successful
     assert change(inference__width=48).successful and node.client.engine.width == 48
-    assert node.settings.min_stride == 100
+    assert node.settings.min_stride == 99
 
 
 def test_parameters_answer_while_frames_are_inferred(ros, weights, frame):
@@ -377,7 +378,7 @@ def test_parameters_answer_while_frames_are_inferred(ros, weights, frame):
 
 
 @pytest.mark.parametrize('parameters, words', [
-    ({'min_stride': 8.0}, ('min_stride', 'INTEGER')), ({'min_stride': 0}, ('min_stride', '0')),
+    ({'min_stride': 8.5}, ('min_stride', 'integer')), ({'min_stride': 0}, ('min_stride', '0')),
     ({'min_stride': 65}, ('min_stride', 'max_stride')),
     ({'late_update': 'never'}, ('late_update', 'continue'))])
 def test_a_wrong_parameter_is_one_clear_error(ros, weights, parameters, words):
