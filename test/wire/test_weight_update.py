@@ -313,7 +313,8 @@ def test_weights_that_went_astray_are_refused_where_they_are_read(tensors, encod
 @pytest.mark.parametrize('encoding', DIFFERENCES)
 def test_compressed_bytes_end_where_the_values_do(tensors, encoding):
     packed = pack(moved(tensors), encoding, tensors)
-    for blob in (b'', packed.blob[:-1], packed.blob + b'\0', 2 * packed.blob, b'\xff' + packed.blob):
+    whole = packed.blob
+    for blob in (b'', whole[:-1], whole + b'\0', 2 * whole, b'\xff' + whole):
         bad = replace(packed, blob=blob, checksum=zlib.crc32(blob))
         assert reason(bad, tensors) == 'size'
 
