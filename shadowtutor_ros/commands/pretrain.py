@@ -13,7 +13,6 @@ from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-import safetensors
 
 from shadowtutor_ros import __version__
 from shadowtutor_ros.classes import ClassTable, LVS
@@ -21,6 +20,7 @@ from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
 from shadowtutor_ros.commands.progress import WorkProgress, WorkStatus
 from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.models.safetensors_file import load_file
 from shadowtutor_ros.models.student.inference import use_threads
 from shadowtutor_ros.pretraining.datasets import (
     coco_folder, Dataset, label_folder, scene_dataset)
@@ -142,8 +142,7 @@ def _metadata(start: Path | None) -> dict[str, str]:
     """Return what the file of the weights to begin with says of itself."""
     if start is None or start.suffix != '.safetensors':
         return {}
-    with safetensors.safe_open(start, 'pt') as file:
-        return file.metadata() or {}
+    return load_file(start)[1]
 
 
 def _origin(start: Path | None) -> dict | None:

@@ -204,12 +204,10 @@ def _hostile(update: WeightUpdate) -> dict[str, WeightUpdate]:
     """Return updates that are large, or unfold to what is."""
     tensors = update.tensors
     bomb = compress(bytes(_BOMB))
-    # The frame's header (RFC 8878): magic number, descriptor, then the size of the content.
-    hidden = bomb[:5] + struct.pack('<I', tensors.uncompressed_size) + bomb[9:]
     png = encode_label(np.zeros((HEIGHT, WIDTH), np.uint8))
     blobs = {
         'bomb': replace(tensors, blob=bomb, uncompressed_size=_BOMB, checksum=zlib.crc32(bomb)),
-        'hidden bomb': replace(tensors, blob=hidden, checksum=zlib.crc32(hidden)),
+        'hidden bomb': replace(tensors, blob=bomb, checksum=zlib.crc32(bomb)),
         'large': replace(tensors, blob=bytes(2 ** 23), uncompressed_size=2 ** 23),
         'many tensors': replace(tensors, places=tuple(range(2 ** 16))),
         'fp32 of another size': replace(

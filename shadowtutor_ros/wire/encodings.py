@@ -7,16 +7,21 @@ hold the same weights to the bit.
 """
 
 from dataclasses import dataclass
+import lzma
 from typing import Protocol
 
 import numpy as np
-import zstandard
 
 Arrays = list[np.ndarray]
 
-#: 19 is 3 to 4 % smaller than the default level on weight differences; it takes some 20 ms for
-#: 100,000 of them, which is little beside the training steps.
-_LEVEL = 19
+#: LZMA2 without a container, which both sides know the filter of. On the differences of real
+#: updates it is smaller than zstandard's level 19: 1.8 % with int4, 4.7 % with int8, 10.7 % with
+#: sparse; no value's neighbours tell of it, hence no literal context and no position bits. One of
+#: 105,000 bytes takes 33 ms to compress, which is little beside the training steps, and 1.4 ms to
+#: decompress. No update of this package's students is longer than the dictionary.
+_FILTERS = [{
+    'id': lzma.FILTER_LZMA2, 'dict_size': 2 ** 19, 'lc': 0, 'lp': 0, 'pb': 0,
+    'mode': lzma.MODE_NORMAL, 'mf': lzma.MF_BT4, 'nice_len': 273}]
 
 
 class DecodingError(ValueError):
@@ -222,21 +227,26 @@ ENCODINGS: dict[str, Encoding] = {
 
 
 def compress(blob: bytes) -> bytes:
-    """Compress bytes with zstandard; their size is in its header."""
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(blob)
+    """Compress bytes with LZMA2."""
+    return lzma.compress(blob, lzma.FORMAT_RAW, filters=_FILTERS)
 
 
 def decompress(blob: bytes, size: int) -> bytes:
     """
     Undo :func:`compress`.
 
-    :param blob: not trusted; no more memory is taken than ``size`` bytes.
+    :param blob: not trusted; no more memory is taken than ``size`` bytes and the dictionary.
     :param size: in bytes, that it must have.
     :raises DecodingError: if it is not such bytes of that size.
     """
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_FILTERS)
     try:
-        if zstandard.frame_content_size(blob) != size:
-            raise DecodingError(f'the compressed bytes are not those of {size}')
-        return zstandard.ZstdDecompressor().decompress(blob)
-    except zstandard.ZstdError as error:
-        raise DecodingError(f'the bytes cannot be decompressed ({error})') from None
+        # One byte more shows what would go on, and lets the end be read where nothing does.
+        values = decompressor.decompress(blob, size + 1)
+    except lzma.LZMAError as error:
+        raise DecodingError(
+            f'the bytes cannot be decompressed ({error}): do robot and workstation run the same '
+            'version of this package?') from None
+    if len(values) != size or not decompressor.eof or decompressor.unused_data:
+        raise DecodingError(f'the compressed bytes are not those of {size}')
+    return values

@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Protocol
 import zlib
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 import torch.nn.functional as F
 
 from shadowtutor_ros.classes import ClassTable, LVS, name_key
 from shadowtutor_ros.models.pth import load_pth, UnknownPthError
+from shadowtutor_ros.models.safetensors_file import load_file, SafetensorsError, save_file
 
 #: The weights that the package ships, made by `shadowtutor pretrain`.
 SHIPPED_WEIGHTS = Path(__file__).parents[2] / 'weights' / 'student.safetensors'
@@ -283,13 +282,15 @@ class Student(nn.Module):
         metadata: dict[str, str] = {}
         try:
             if path.suffix == '.safetensors':
-                with safetensors.safe_open(path, 'pt') as file:
-                    metadata = file.metadata() or {}
-                    state = {name: file.get_tensor(name) for name in file.keys()}
+                state, metadata = load_file(path)
             else:
                 state = load_pth(path)
         except UnknownPthError as error:
             raise WeightsError(f"student weights '{path}' are not opened: {error}") from None
+        except SafetensorsError as error:
+            raise WeightsError(
+                f"student weights '{path}' cannot be read as a .safetensors file: {error}"
+            ) from None
         except Exception as error:
             # Garbage makes torch.load raise nearly anything, and what it says may advise to turn
             # the safe loading off.
@@ -364,9 +365,7 @@ class Student(nn.Module):
         :param path: of the file to write.
         :param metadata: strings to keep with them, such as the licence and the recipe.
         """
-        state = {name: tensor.detach().cpu().contiguous()
-                 for name, tensor in self.state_dict().items()}
-        safetensors.torch.save_file(state, path, {
+        save_file(self.state_dict(), path, {
             'architecture': self.architecture, 'classes': json.dumps(self.classes.as_dict()),
             'pixel_mean': json.dumps(self.pixel_mean), **metadata})
 

@@ -7,12 +7,11 @@ import sys
 from urllib.parse import urlparse
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
 from shadowtutor_ros.models.pth import KNOWN, load_pth, UnknownPthError
+from shadowtutor_ros.models.safetensors_file import load_file, SafetensorsError
 from shadowtutor_ros.models.teachers.checks import check_frame, one_line, TeacherError
 
 
@@ -113,12 +112,12 @@ def _read(path: Path, url: str) -> dict[str, torch.Tensor]:
             '.safetensors file')
     try:
         if path.suffix == '.safetensors':
-            return safetensors.torch.load_file(path)
+            return load_file(path)[0]
         return load_pth(path, (*KNOWN, *_checksum(url)))
     except UnknownPthError as error:
         raise TeacherError(f"teacher weights '{path}' are not opened: {error}") from None
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError,
-            safetensors.SafetensorError) as error:
+            SafetensorsError) as error:
         # PyTorch's own message would advise to turn the safe loading off.
         reason = ('it holds more than tensors, or is none' if isinstance(
             error, pickle.UnpicklingError) else one_line(error))
