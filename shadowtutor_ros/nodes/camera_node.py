@@ -11,22 +11,13 @@ from typing import Iterator
 
 from builtin_interfaces.msg import Time as TimeMessage
 import numpy as np
-<<<<<<< HEAD
-from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-=======
-from rclpy.time import Time
->>>>>>> launch
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from shadowtutor_ros.nodes.camera_parameters import CAMERA
 from shadowtutor_ros.nodes.image_topics import ImagePublisher
-<<<<<<< HEAD
-from shadowtutor_ros.nodes.parameters import ParameterError, Parameters
-=======
-from shadowtutor_ros.nodes.parameters import ParameterNode, Parameters
->>>>>>> launch
+from shadowtutor_ros.nodes.parameters import ParameterError, ParameterNode, Parameters
 from shadowtutor_ros.nodes.running import Finished, join, qos, run, steady_clock
 from shadowtutor_ros.sources.base import Recorded, SourceError
 from shadowtutor_ros.sources.videos import open_source
