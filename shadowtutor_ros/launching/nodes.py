@@ -147,46 +147,53 @@ def end(event: ProcessExited, context: LaunchContext) -> Shutdown:
 def _driver(context: LaunchContext, values: Values, images: str) -> Launched:
     """Return the driver of a camera, which publishes on the topic of the images."""
     package, device = values['driver'], values['video_device']
-    frame_id = values['frame_id'] or values['camera_name']
-    size = values['width'], values['height']
     if package == 'none':
         return []
+    values = {**values, 'frame_id': values['frame_id'] or values['camera_name']}
     if package == 'camera_node':
         if values['camera_info_url']:
             raise ArgumentError(
                 f"camera_info_url needs driver:={' or '.join(DRIVERS)}: camera_node has no "
                 'camera_info')
         return camera(context, {
-            **values, 'source': device, 'frame_id': frame_id, 'frames': None, 'loop': None,
+            **values, 'source': device, 'frames': None, 'loop': None,
             'params_file': values['camera_params_file']}, remappings=[('image', images)])
     _require(context, package, f'driver:={package}')
-    if not os.path.exists(device):
+    if not os.path.exists(device or ''):
         others = ', '.join(sorted(glob('/dev/video*'))) or 'none'
         raise ArgumentError(f"video_device '{device}' is not there; there are: {others}")
-    if (size[0] is None) != (size[1] is None):
-        raise ArgumentError('width and height are given together or not at all')
-    parameters = {'video_device': device, **_given(values, ('camera_info_url', 'use_sim_time'))}
-    if package == 'usb_cam':
-        parameters['frame_id'] = frame_id
-        if size[0]:
-            parameters['image_width'], parameters['image_height'] = size
-        if values['rate']:
-            parameters['framerate'] = values['rate']
-    else:
-        parameters['camera_frame_id'] = frame_id
-        if size[0]:
-            parameters['image_size'] = list(size)
-        if values['rate']:  # as the seconds of a frame
-            period = 1 / Fraction(values['rate']).limit_denominator(1000)
-            parameters['time_per_frame'] = [period.numerator, period.denominator]
-    given = values['camera_params_file']
+    file = [_file(values, 'camera_params_file', '')] if values['camera_params_file'] else []
     namespace = prefix_namespace(values['namespace'] or '', values['camera_name'])
     return [_node(
         DRIVERS[package], package, {**values, 'namespace': namespace},
-        [_file(values, 'camera_params_file', '')] * bool(given) + [parameters], package=package,
+        [*file, _driver_parameters(values)], package=package,
         additional_env=shared_memory_environment(),
         # Drivers can end without a failure where the device is none.
         on_exit=None if values['use_respawn'] else end)]
+
+
+def _driver_parameters(values: Values) -> dict[str, Any]:
+    """Return what is given as the parameters of v4l2_camera or usb_cam, which differ."""
+    width, height, rate = (values[name] for name in ('width', 'height', 'rate'))
+    for name in ('width', 'height', 'rate'):
+        if values[name] is not None and values[name] <= 0:
+            raise ArgumentError(f'{name} is {values[name]}: expected more than 0')
+    if (width is None) != (height is None):
+        raise ArgumentError('width and height are given together or not at all')
+    parameters = _given(values, ('video_device', 'camera_info_url', 'frame_id', 'use_sim_time'))
+    if values['driver'] == 'usb_cam':
+        if width:
+            parameters.update(image_width=width, image_height=height)
+        if rate:
+            parameters['framerate'] = rate
+        return parameters
+    parameters['camera_frame_id'] = parameters.pop('frame_id')
+    if width:
+        parameters['image_size'] = [width, height]
+    if rate:  # as the seconds of a frame
+        period = Fraction(1 / rate).limit_denominator(10000)
+        parameters['time_per_frame'] = [period.numerator, period.denominator]
+    return parameters
 
 
 def _node(

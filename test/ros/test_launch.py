@@ -349,6 +349,7 @@ def test_a_robot_fails_with_what_is_wrong(run, given, message):
 
 @pytest.mark.parametrize('given, message', [
     (('video_device:=/dev/video99',), "video_device '/dev/video99' is not there; there are: "),
+    (('video_device:=/dev/null', 'rate:=0'), 'rate is 0.0: expected more than 0'),
     (('video_device:=/dev/null', 'width:=640'), 'width and height are given together')])
 def test_a_driver_is_not_started_with_what_is_wrong(run, install, given, message):
     install('v4l2_camera', 'v4l2_camera_node', '')
