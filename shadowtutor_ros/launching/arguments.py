@@ -33,6 +33,7 @@ class Argument:
     :ivar kind: the type of its value; ``Path`` is a str with the home folder put in for ``~``.
     :ivar default: as a user would write it; empty: nothing is given.
     :ivar choices: what alone may be written.
+    :ivar unions: of a list, whether entries may be unions such as ``auto: car, bus``.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Argument:
     kind: type = str
     default: str = ''
     choices: tuple[str, ...] = ()
+    unions: bool = False
 
     def read(self, text: str) -> Value | None:
         """
@@ -65,19 +67,19 @@ class Argument:
                 raise ValueError
             return int(number)
         if self.kind is list:
-            return _entries(text)
+            return self._entries(text)
         return os.path.expanduser(text) if self.kind is Path else self.kind(text)
 
-
-def _entries(text: str) -> list[str]:
-    """Return a list that is written in YAML, or with separators as the commands take classes."""
-    if text.startswith('['):
-        entries = yaml.safe_load(text)
-    else:
-        entries = [part.strip() for part in text.split(';' if set(';:') & set(text) else ',')]
-    if not entries or not all(isinstance(entry, str) for entry in entries):
-        raise ValueError
-    return entries
+    def _entries(self, text: str) -> list[str]:
+        """Return a list that is written in YAML, or with separators as commands take classes."""
+        if text.startswith('['):
+            entries = yaml.safe_load(text)
+        else:
+            semicolons = ';' in text or self.unions and ':' in text
+            entries = [part.strip() for part in text.split(';' if semicolons else ',')]
+        if not entries or not all(isinstance(entry, str) for entry in entries):
+            raise ValueError
+        return entries
 
 
 def unknown(given: Iterable[str], table: Iterable[Argument]) -> list[str]:
@@ -133,7 +135,7 @@ _SEEN = (
     Argument(
         'classes', "What is to be seen: \"['forklift', 'pallet', 'auto: car, bus']\", or "
         f"'forklift; pallet; auto: car, bus'{_AS_IN_FILE}, else the classes of the weights.",
-        list),
+        list, unions=True),
     Argument(
         'classes_file', f"Instead of classes: a YAML file, 'lvs' or 'coco'{_AS_IN_FILE}.", Path))
 _IMAGES = (
@@ -173,8 +175,8 @@ _DRIVER = (
         "one of this package; 'none': it runs already.", default='v4l2_camera',
         choices=(*DRIVERS, 'camera_node', 'none')),
     Argument(
-        'video_device', 'The V4L2 device; with camera_node also a video file, a folder of images '
-        "or 'scene'.", Path, '/dev/video0'),
+        'video_device', 'The V4L2 device; with camera_node also a video file, a folder of images, '
+        "a bag or 'scene'.", Path, '/dev/video0'),
     Argument('width', "Of the images, in pixels; empty: the driver's choice.", int),
     Argument('height', "Of the images, in pixels; empty: the driver's choice.", int),
     Argument('rate', "Images a second; empty: the driver's choice.", float),
@@ -227,8 +229,8 @@ ROBOTS = (
 DEMO = (
     NAMESPACE,
     Argument(
-        'source', "A video file, a folder of images, a V4L2 device ('/dev/video0'), or 'scene', "
-        'which is built in.', Path, 'scene'),
+        'source', "A video file, a folder of images, a bag, a V4L2 device ('/dev/video0'), or "
+        "'scene', which is built in.", Path, 'scene'),
     Argument(
         'rate', "Frames a second; -1: the source's own; 0: the next frame comes when the last "
         'has its mask, so that none is dropped.', float, '0'),

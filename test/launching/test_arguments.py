@@ -15,11 +15,19 @@ from shadowtutor_ros.launching.arguments import Argument, ArgumentError, ROBOT, 
     (str, '640', '640'), (str, "it's", "it's"), (Path, '~/w.pth', str(Path.home() / 'w.pth')),
     (list, "['/robot1', '/robot2']", ['/robot1', '/robot2']), (list, '/robot1', ['/robot1']),
     (list, '/robot1, /robot2', ['/robot1', '/robot2']), (list, "['']", ['']),
-    (list, 'forklift; auto: car, bus', ['forklift', 'auto: car, bus']),
-    (list, 'auto: car, bus', ['auto: car, bus'])])
+    (list, 'file:///a.yaml, file:///b.yaml', ['file:///a.yaml', 'file:///b.yaml'])])
 def test_a_value_is_read_as_it_is_written(kind, text, value):
     read = Argument('x', 'what it is', kind).read(text)
     assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize('text, value', [
+    ('cat, dog', ['cat', 'dog']), ('auto: car, bus', ['auto: car, bus']),
+    ('forklift; auto: car, bus', ['forklift', 'auto: car, bus']),
+    ("['forklift', 'auto: car, bus']", ['forklift', 'auto: car, bus'])])
+def test_classes_may_be_unions(text, value):
+    classes, = (argument for argument in TABLES['student'] if argument.name == 'classes')
+    assert classes.read(text) == value
 
 
 @pytest.mark.parametrize('kind', [bool, int, float, str, list, Path])
