@@ -15,7 +15,9 @@ def demo(context, values):
     """Return the nodes; the demo ends with its camera or with rviz2."""
     values = {
         # Large images over best effort get lost even on one machine.
-        'image_topic': 'image', 'image_reliability': 'reliable', 'robots': None, **values,
+        'image_topic': 'image', 'image_reliability': 'reliable',
+        'robots': [''],  # and none of others in this network
+        **values,
         'threads': max(1, (os.cpu_count() or 2) // 2)
         if values['threads'] is None else values['threads']}
     # The scene is taught by its own ground truth.

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from shadowtutor_ros.algorithms.analytic_model import (
     network_times, recommended_min_stride, throughput_bounds, traffic_bounds, waits)
+from shadowtutor_ros.algorithms.fleet_model import most_robots, Service, teacher_load
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MAX_UPDATES, MIN_STRIDE
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.evaluation.plots import headless_pyplot
@@ -67,6 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--target-fps', type=float, default=argparse.SUPPRESS, help='throughput to find the '
         'bandwidth for (default: 95 %% of what the student infers)')
+    fleet = parser.add_argument_group('several robots with one teacher')
+    fleet.add_argument(
+        '--robots', type=int, default=argparse.SUPPRESS, metavar='N',
+        help='how the teacher does with so many robots that are alike')
+    fleet.add_argument(
+        '--period', type=float, default=argparse.SUPPRESS, metavar='S',
+        help="seconds from a robot's key frame to its next (default: MIN_STRIDE frames as fast as "
+        'they are inferred, the shortest there can be)')
+    fleet.add_argument(
+        '--steps', type=float, default=argparse.SUPPRESS, metavar='N',
+        help='training steps that a key frame takes on average (default: half of MAX_UPDATES)')
     parser.add_argument(
         '--plot', type=Path, default=argparse.SUPPRESS, metavar='PNG', help='file to write')
     parser.add_argument(
@@ -83,8 +95,13 @@ def run(arguments: argparse.Namespace) -> int:
     profile = _change(profile, {name: given[name] for name, _ in _VALUES if name in given})
     settings = {name: given.get(name, settings[name]) for name in _SETTINGS}
     plan = make_plan(profile, settings, given.get('target_fps', 0.95 / profile.t_si))
+    if 'robots' in given:
+        plan['fleet'] = plan_fleet(
+            profile, settings, arguments.robots, given.get('period'), given.get('steps'))
     console = Console()
     _print(plan, profile, settings, console)
+    if 'robots' in given:
+        console.print(_fleet_table(plan['fleet'], settings))
     if 'json' in given:
         arguments.json.write_text(json.dumps(plan, indent=2) + '\n')
         console.print(f'wrote {arguments.json}', highlight=False)
@@ -127,6 +144,34 @@ def make_plan(profile: Profile, settings: dict[str, int], target: float) -> dict
         'needed_bit_per_s': {
             name: _bandwidths(profile, t_net)
             for name, t_net in asdict(network_times(costs, target, **settings)).items()}}
+
+
+def plan_fleet(
+        profile: Profile, settings: dict[str, int], robots: int, period: float | None = None,
+        steps: float | None = None) -> dict:
+    """
+    Compute how one teacher does with several robots.
+
+    :param profile: what things take, for one of them.
+    :param settings: min_stride, max_stride and max_updates.
+    :param robots: 1 or more.
+    :param period: seconds from a robot's key frame to its next; None: the shortest.
+    :param steps: training steps a key frame on average; None: half of the most.
+    :returns: what goes into plan.json; the keys name the units.
+    :raises ValueError: if a number is out of its range.
+    """
+    costs = profile.costs
+    shortest = settings['min_stride'] * costs.t_si
+    period = shortest if period is None else period
+    service = Service.of(costs.t_ti, costs.t_sd, settings['max_updates'], steps)
+    load = teacher_load(robots, service, costs.t_net, period)
+    return {
+        'robots': robots, 'wanted_period_s': period, 'service_s': service.mean,
+        'utilisation': load.utilisation, 'waiting_s': load.waiting,
+        'update_after_s': load.answer, 'period_s': load.period,
+        'update_after_frames': load.answer / costs.t_si,
+        'robots_before_min_stride': most_robots(service, costs.t_net, period, shortest),
+        'robots_before_next_key_frame': most_robots(service, costs.t_net, period, period)}
 
 
 def _bandwidths(profile: Profile, t_net: float | None) -> dict[str, float] | None:
@@ -291,6 +336,29 @@ def _print(plan: dict, profile: Profile, settings: dict[str, int], console: Cons
             f"{plan['target_fps']:.2f} frames/s need" if name == 'possible' else '',
             _mbit(needed[name]), text)
     console.print(table)
+
+
+def _fleet_table(fleet: dict, settings: dict[str, int]) -> Table:
+    table = Table(title=f"{fleet['robots']} robots and one teacher", show_header=False)
+    overloaded = fleet['period_s'] > 1.01 * fleet['wanted_period_s']
+    table.add_row(
+        'the teacher is at work', f"{fleet['utilisation']:.0%} of the time",
+        f"{_ms(fleet['service_s'])} a key frame, one every {_ms(fleet['wanted_period_s'])} from "
+        'each robot')
+    table.add_row('a key frame waits', _ms(fleet['waiting_s']), 'for those of other robots')
+    table.add_row(
+        'an update comes after', _ms(fleet['update_after_s']),
+        f"{fleet['update_after_frames']:.0f} frames of the robot")
+    table.add_row(
+        'a key frame comes every', _ms(fleet['period_s']),
+        '[red]since its answer takes so long: the teacher is overloaded[/]' if overloaded
+        else 'as it wants')
+    table.add_row(
+        'robots it can serve', f"{fleet['robots_before_min_stride']}",
+        f"with updates within MIN_STRIDE, {settings['min_stride']} frames")
+    table.add_row(
+        '', f"{fleet['robots_before_next_key_frame']}", 'with updates before the next key frame')
+    return table
 
 
 def _ms(seconds: float) -> str:

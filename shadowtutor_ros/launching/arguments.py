@@ -164,7 +164,7 @@ TEACHER = (
     NAMESPACE, TEACHER_NAME,
     Argument(
         'robots', 'Namespaces of the robots whose key frames are answered: '
-        f"\"['/robot1', '/robot2']\" or '/robot1, /robot2'{_AS_IN_FILE}, else the node's own.",
+        f"\"['/robot1', '/robot2']\" or '/robot1, /robot2'; 'auto': all there are{_AS_IN_FILE}.",
         list),
     *_TAUGHT, THREADS, WEIGHTS,
     _params_file('params_file', 'config/teacher.yaml', 'the node'), *_TAIL)

@@ -11,6 +11,7 @@ import time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import NameValidationException
 from rclpy.publisher import Publisher
+from rclpy.subscription import Subscription
 from std_msgs.msg import Header
 
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
@@ -22,6 +23,7 @@ from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.diagnostics import RobotRecord, teacher_diagnostics
 from shadowtutor_ros.nodes.messages import key_frame_from_message, plain, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, ParameterNode, Parameters
+from shadowtutor_ros.nodes.robot_watch import AUTO, is_pattern, POLL_PERIOD, RobotWatch
 from shadowtutor_ros.nodes.running import (
     fail, join, qos, resident_bytes, run, steady_clock)
 from shadowtutor_ros.nodes.teacher_parameters import TEACHER
@@ -40,6 +42,8 @@ class Robot:
     :param server: its session.
     :param updates: publishes its weight updates.
     :param key_frames: the topic of its key frames.
+
+    :ivar updates: None once the robot is gone; only with :attr:`publishing` held.
     """
 
     def __init__(self, name: str, server: Server, updates: Publisher, key_frames: str):
@@ -51,6 +55,8 @@ class Robot:
         #: is served; another must not push its key frames out.
         self.waiting: dict[int, tuple[KeyFrameMessage, float]] = {}
         self.record = RobotRecord(name)
+        self.subscription: Subscription | None = None
+        self.publishing = threading.Lock()
 
     def put(self, message: KeyFrameMessage, arrival: float) -> None:
         """Let a key frame wait; the newest of a student takes its place."""
@@ -76,6 +82,8 @@ class TeacherNode(ParameterNode):
         # First what destroy_node needs, should anything below fail.
         self.exit_status = 0
         self._robots: list[Robot] = []
+        #: Those among them that were found in the graph, by their namespaces.
+        self._found: dict[str, Robot] = {}
         self._work = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -100,28 +108,18 @@ class TeacherNode(ParameterNode):
         self.get_logger().info('it knows ' + (
             'any phrase' if known is None else f'{len(known)} names: {", ".join(known)[:200]}'))
 
+        self._make_server = lambda: Server(
+            student, teacher, self.settings, time.perf_counter, device,
+            name=self.get_fully_qualified_name())
+        patterns = [name for name in names if is_pattern(name)]
         for name in names:
-            prefix = f'{name}/' if name else ''
-            server = Server(
-                student, teacher, self.settings, time.perf_counter, device,
-                name=self.get_fully_qualified_name())
-            try:
-                updates = self.create_publisher(
-                    WeightUpdateMessage, f'{prefix}weight_updates', **qos())
-            except NameValidationException as error:
-                raise ParameterError(
-                    f"robots holds '{name}', which is no namespace such as /robot1 "
-                    f"({' '.join(str(error).split())})") from None
-            if updates.topic_name in (other.updates.topic_name for other in self._robots):
-                raise ParameterError(
-                    f'robots is {names}: two of them have the topic {updates.topic_name}')
-            robot = Robot(
-                name, server, updates, self.resolve_topic_name(f'{prefix}key_frames'))
-            self._robots.append(robot)
-            self.create_subscription(
-                KeyFrameMessage, f'{prefix}key_frames',
-                lambda message, robot=robot: self._on_key_frame(robot, message), **qos())
-            self.get_logger().info(f'answering {robot.key_frames}')
+            if name not in patterns:
+                self._add_robot(name)
+        if AUTO in patterns and '' not in names:  # at once, since it is known without a look
+            self._add_robot('')
+        self._watch = RobotWatch(self, patterns)
+        if patterns:
+            self.create_timer(POLL_PERIOD, self._look_for_robots, clock=steady_clock())
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self.create_timer(
             self.parameters['status_period'], self._publish_diagnostics, clock=steady_clock())
@@ -137,6 +135,63 @@ class TeacherNode(ParameterNode):
         if self._thread is not None:
             join([self._thread])
         super().destroy_node()
+
+    def _add_robot(self, name: str) -> Robot:
+        """
+        Serve a robot from now on.
+
+        :param name: its namespace.
+        :raises ParameterError: if it is none, or is served already.
+        """
+        prefix = f"{name.rstrip('/')}/" if name else ''
+        try:
+            updates = self.create_publisher(
+                WeightUpdateMessage, f'{prefix}weight_updates', **qos())
+        except NameValidationException as error:
+            raise ParameterError(
+                f"robots holds '{name}', which is no namespace such as /robot1 "
+                f"({' '.join(str(error).split())})") from None
+        if updates.topic_name in (other.updates.topic_name for other in self._robots):
+            raise ParameterError(
+                f"robots is {self.parameters['robots']}: two of them have the topic "
+                f'{updates.topic_name}')
+        robot = Robot(
+            name, self._make_server(), updates, self.resolve_topic_name(f'{prefix}key_frames'))
+        robot.subscription = self.create_subscription(
+            KeyFrameMessage, f'{prefix}key_frames',
+            lambda message: self._on_key_frame(robot, message), **qos())
+        with self._work:
+            self._robots.append(robot)
+        self.get_logger().info(f'answering {robot.key_frames}')
+        return robot
+
+    def _look_for_robots(self) -> None:
+        """Serve the robots that have come, and forget those that are gone."""
+        there, gone = self._watch.poll(time.monotonic())
+        served = {robot.key_frames for robot in self._robots}
+        for namespace in there:
+            if f"{namespace.rstrip('/')}/key_frames" in served:
+                continue
+            if len(self._robots) >= self.parameters['max_robots']:
+                self.get_logger().warning(
+                    f'{namespace} is not served, as {len(self._robots)} robots are, the most that '
+                    'max_robots allows: raise it, or start another teacher and tell each which '
+                    'robots are its own', throttle_duration_sec=30.0)
+                break
+            self._found[namespace] = self._add_robot(namespace)
+        for namespace in gone:
+            if namespace in self._found:
+                self._remove_robot(self._found.pop(namespace))
+
+    def _remove_robot(self, robot: Robot) -> None:
+        self.destroy_subscription(robot.subscription)
+        with self._work:
+            self._robots.remove(robot)
+        # What is answered just now is published by the other thread.
+        with robot.publishing:
+            self.destroy_publisher(robot.updates)
+            robot.updates = None
+        self.get_logger().info(f'{robot.name} is gone, and its session forgotten')
 
     def _apply(self, values: dict) -> None:
         # Not all settings are parameters: the seed is none.
@@ -201,7 +256,7 @@ class TeacherNode(ParameterNode):
     def _answer_key_frames(self) -> None:
         try:
             # Here, so that robots find the teacher meanwhile.
-            self._robots[0].server.warm_up(360, 640)
+            self._make_server().warm_up(360, 640)
         except Exception as error:  # out of memory, say; key frames may do better
             if cuda_is_lost(error):
                 return fail(self, f'{type(error).__name__}: {error}')
@@ -241,7 +296,10 @@ class TeacherNode(ParameterNode):
         if update is None:  # it was answered before
             return
         total = time.perf_counter() - arrival
-        robot.updates.publish(update_to_message(update, message.header, total))
+        with robot.publishing:
+            if robot.updates is None:  # it is gone
+                return
+            robot.updates.publish(update_to_message(update, message.header, total))
         record.total_seconds = total
         if update.status == Status.REFUSED:
             return

@@ -68,6 +68,10 @@ TEACHER = (
     Parameter(
         'status_period', 1.0, 'seconds between messages on /diagnostics', (0.1, 60.0), (), True),
     Parameter(
-        'robots', [''], 'namespaces of the robots whose key frames are answered, such as '
-        "['/robot1', '/robot2']; '' is the namespace of this node", read_only=True),
+        'robots', ['auto'], 'namespaces of the robots whose key frames are answered, such as '
+        "['/robot1', '/robot2']; '/fleet/*' stands for all that are or come there, 'auto' for all "
+        "on the network, '' for the namespace of this node", read_only=True),
+    Parameter(
+        'max_robots', 16, "robots that are served at most, of those that 'auto' or a pattern "
+        'finds; each takes the memory of its key frames, replay_megabytes, and 10 MB', (1, 1000)),
 )

@@ -126,8 +126,9 @@ class TeacherWatch:
         if not self.present and now - self._absent_since >= GRACE:
             logger.warning(
                 f'no teacher answers {self._key_frames}, so the student is not trained: '
-                "start the teacher; its parameter robots must name this node's namespace, "
-                f"'{self._node.get_namespace()}', and both need the same ROS_DOMAIN_ID",
+                "start the teacher; its parameter robots must be 'auto' or name this node's "
+                f"namespace, '{self._node.get_namespace()}', and both need the same "
+                'ROS_DOMAIN_ID',
                 throttle_duration_sec=30.0)
 
 

@@ -65,6 +65,8 @@ class Rig:
                 f'{namespace}/image': {'subscription': {'reliability': 'reliable'}},
                 f'{namespace}/segmentation/mask': {'publisher': {'depth': 100}}}}
         teacher = {
+            # What comes by the relay alone.
+            'robots': [''],
             'teacher': 'shadowtutor_ros.reliability.faulty_teacher:FaultyTeacher',
             'teacher_weights': str(self._fault), 'threads': 1,
             # Seldom good enough, so that nearly every answer brings weights, soon.

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import cv2
 import pytest
+from shadowtutor_ros.algorithms.fleet_model import Service, teacher_load
 from shadowtutor_ros.commands import plan
 from shadowtutor_ros.commands.main import main
 
@@ -123,3 +124,40 @@ def test_status_without_ros_is_one_line(monkeypatch, capfd):
     assert main(['plan', '--status']) == 1
     error = capfd.readouterr().err
     assert '--status needs ROS 2' in error and error.count('\n') == 1
+
+
+# --- several robots ------------------------------------------------------------------------------
+
+TEACHER = ('--t-si', '0.05', '--t-ti', '0.1', '--t-sd', '0.02', '--latency', '0.02',
+           '--key-frame-bytes', '20000', '--update-bytes', '20000', '--min-stride', '10')
+
+
+def test_a_fleet_by_the_model(tmp_path):
+    fleet = planned(tmp_path, *TEACHER, '--robots', '3', '--period', '2', '--steps', '5')['fleet']
+    service = Service.of(0.1, 0.02, 8, 5)
+    load = teacher_load(3, service, 0.04 + 40000 * 8 / 80e6, 2.0)
+    assert fleet['utilisation'] == pytest.approx(load.utilisation)
+    assert fleet['waiting_s'] == pytest.approx(load.waiting)
+    assert fleet['update_after_frames'] == pytest.approx(load.answer / 0.05)
+    assert fleet['robots_before_min_stride'] < fleet['robots_before_next_key_frame']
+    # So many can be served, and no more.
+    for count, late in ((fleet['robots_before_min_stride'], False),
+                        (fleet['robots_before_min_stride'] + 1, True)):
+        more = planned(
+            tmp_path, *TEACHER, '--robots', str(count), '--period', '2', '--steps', '5')['fleet']
+        assert (more['update_after_s'] > 10 * 0.05) == late
+
+
+def test_an_overloaded_teacher_is_said(monkeypatch, capfd):
+    monkeypatch.setenv('COLUMNS', '140')
+    assert main(['plan', *TEACHER, '--robots', '50']) == 0
+    said = capfd.readouterr().out
+    assert '50 robots and one teacher' in said and 'the teacher is overloaded' in said
+    assert '100% of the time' in said
+
+
+@pytest.mark.parametrize('options', [
+    ('--robots', '0'), ('--robots', '3', '--period', '0'), ('--robots', '3', '--steps', '9')])
+def test_fleets_that_cannot_be(options, capfd):
+    assert main(['plan', *TEACHER, *options]) == 1
+    assert capfd.readouterr().err.count('\n') == 1
