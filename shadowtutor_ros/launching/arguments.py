@@ -15,7 +15,7 @@ DRIVERS = {'v4l2_camera': 'v4l2_camera_node', 'usb_cam': 'usb_cam_node_exe'}
 
 _WRITTEN = {
     int: 'an integer, such as 8', float: 'a number, such as 7.5', bool: 'true or false',
-    list: "a list, such as \"['a', 'b']\""}
+    list: "a list of one or more, such as \"['a', 'b']\""}
 _BOOL = {'true': True, '1': True, 'false': False, '0': False}
 
 

@@ -296,8 +296,15 @@ def _is_reliable(offer: TopicEndpointInfo) -> bool:
 
 def _names(offers: list[TopicEndpointInfo]) -> str:
     return ', '.join(
-        f'{offer.node_namespace.rstrip("/")}/{offer.node_name} ({offer.topic_type}, '
-        f'{_words(offer.qos_profile.reliability)})' for offer in offers)
+        f'{_name(offer)} ({offer.topic_type}, {_words(offer.qos_profile.reliability)})'
+        for offer in offers)
+
+
+def _name(offer: TopicEndpointInfo) -> str:
+    # rmw has such words for nodes that are not, or not yet, discovered.
+    if not offer.node_name or '_UNKNOWN_' in offer.node_name:
+        return 'a node whose name is not known yet'
+    return f'{offer.node_namespace.rstrip("/")}/{offer.node_name}'
 
 
 def _words(reliability: ReliabilityPolicy) -> str:

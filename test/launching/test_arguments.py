@@ -41,9 +41,9 @@ def test_what_is_empty_is_not_given(kind):
     (int, 'nan', "width is 'nan': expected an integer, such as 8"),
     (float, 'fast', "width is 'fast': expected a number, such as 7.5"),
     (bool, 'maybe', "width is 'maybe': expected true or false"),
-    (list, '[]', "width is '[]': expected a list, such as \"['a', 'b']\""),
-    (list, '[1, 2]', "width is '[1, 2]': expected a list, such as \"['a', 'b']\""),
-    (list, "['a'", "width is '['a'': expected a list, such as \"['a', 'b']\"")])
+    (list, '[]', "width is '[]': expected a list of one or more, such as \"['a', 'b']\""),
+    (list, '[1, 2]', "width is '[1, 2]': expected a list of one or more, such as \"['a', 'b']\""),
+    (list, "['a'", "width is '['a'': expected a list of one or more, such as \"['a', 'b']\"")])
 def test_a_wrong_value_is_named(kind, text, expected):
     with pytest.raises(ArgumentError) as raised:
         Argument('width', 'what it is', kind).read(text)

@@ -259,3 +259,13 @@ def test_images_of_another_type_are_said(subscribe, capfd, monkeypatch):
         qos_profile=qos()['qos_profile'])])
     subscription.say_what_is_missing(1.0)
     assert "set image_transport to 'raw' or 'compressed'" in capfd.readouterr().err
+
+
+def test_a_publisher_that_is_not_discovered_yet_has_no_strange_name():
+    offers = [SimpleNamespace(
+        node_namespace=namespace, node_name=name, topic_type='sensor_msgs/msg/Image',
+        qos_profile=SimpleNamespace(reliability=RELIABLE)) for namespace, name in (
+            ('/robot', 'camera'), ('_NODE_NAMESPACE_UNKNOWN_', '_NODE_NAME_UNKNOWN_'))]
+    assert image_subscription._names(offers) == (
+        '/robot/camera (sensor_msgs/msg/Image, reliable), '
+        'a node whose name is not known yet (sensor_msgs/msg/Image, reliable)')
