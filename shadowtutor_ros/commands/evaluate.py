@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'as network,1,8')
     parser.add_argument(
         '--late-update', choices=LATE_UPDATE, default=argparse.SUPPRESS,
-        help='see the node (default: wait)')
+        help="see the node (default: wait; with --real-time the node's)")
     parser.add_argument('--width', type=int, default=640, help='frames are brought to this width')
     parser.add_argument('--frames', type=int, default=0, help='of each video; 0: all')
     parser.add_argument('--fps', type=float, default=0, help='resample to this rate; 0: as it is')
@@ -68,7 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     network = parser.add_argument_group('virtual clock and network')
     network.add_argument(
-        '--profile', default='paper', help="paper, a JSON file, or 'measured': on this machine")
+        '--real-time', action='store_true', help="frames come at the video's rate, and are "
+        'dropped where the robot is slower; left out, each comes when the last one is done, as in '
+        'the paper')
+    network.add_argument(
+        '--profile', default='paper', help="'paper', 'wifi' (5 GHz Wi-Fi, a teacher with a GPU), "
+        "a JSON file, or 'measured': on this machine")
     network.add_argument(
         '--save-profile', type=Path, default=argparse.SUPPRESS, metavar='JSON',
         help='write the profile in use')
@@ -196,7 +201,9 @@ def _settings(arguments: argparse.Namespace, lossy: bool) -> dict[str, Any]:
     given = dict(map(parse_setting, arguments.set))
     if 'late_update' in arguments:
         given['late_update'] = arguments.late_update
-    settings = {**default_settings(), 'late_update': 'wait'}
+    settings = default_settings()
+    if not arguments.real_time:
+        settings['late_update'] = 'wait'
     if arguments.paper_settings:
         settings |= PAPER_SETTINGS
     settings |= given
@@ -270,7 +277,9 @@ def _trials(
         for method in methods:
             # Where the network has no say one of them is enough.
             for profile in profiles if method.on_network else profiles[:1]:
-                trial = Trial(labelling, arguments.student, method, profile, scored)
+                trial = Trial(
+                    labelling, arguments.student, method, profile, scored,
+                    real_time=arguments.real_time)
                 if 'save_predictions' in arguments:
                     name = trial.title.removeprefix(f'{labelling.name} ')
                     trial = replace(trial, save=(

@@ -240,6 +240,24 @@ def test_frames_labels_and_predictions_are_saved(videos, tmp_path):
     assert cv2.imread(str(saved / '1.mp4' / 'images' / '000000.png')).shape == (184, 320, 3)
 
 
+def test_in_real_time_a_slow_robot_drops_frames(videos, tmp_path):
+    def run_of(name, *options):
+        assert evaluate(videos[0], '--methods', 'partial', '--set', 'max_updates=1', '--frames',
+                        '8', '--real-time', *options, '--out', tmp_path / name) == 0
+        return runs(tmp_path / name)[0]
+
+    quick, slow = run_of('quick', '--profile', 'wifi'), run_of('slow')
+    # At 25 frames/s, of which one of 30 ms takes all and one of 150 ms every third or fourth.
+    assert quick['dropped'] == 0 and slow['dropped'] == 5
+    assert [index for index, value in enumerate(slow['miou_by_frame']) if value is not None] == [
+        0, 3, 7]
+    assert quick['seconds'] == pytest.approx(8 / 25)
+    assert quick['mbit_per_s'] == pytest.approx(1e-3 * quick['kbit_per_s_at_rate'])
+    assert quick['settings']['late_update'] == 'continue' and quick['conditions']['real_time']
+    assert 0.1 < quick['round_trip'] < 0.3
+    assert run_of('wait', '--late-update', 'wait')['settings']['late_update'] == 'wait'
+
+
 def test_resampling_and_cutting(videos, tmp_path):
     assert evaluate(videos[0], '--methods', 'wild', '--fps', '5', '--out', tmp_path / 'o') == 0
     (run,) = runs(tmp_path / 'o')
