@@ -30,6 +30,11 @@ LONGEST_TIMEOUT = 600.0
 #: A later answer is of no use.
 PATIENCE = 10
 
+#: Counts a second of what lies between two early key frames, where strides count time: whoever
+#: enters is not kept waiting by strides that are counted slowly. It is the rate of the videos that
+#: MIN_STRIDE was chosen on.
+EARLY_RATE = 25.0
+
 #: Key frames without an answer that are remembered, each with a mask and at most 2 MB of weights.
 UNANSWERED = 4
 
@@ -186,7 +191,8 @@ class Client:
         #: frames have to lie between the next one and the early one before it.
         self._alarm: int | None = None
         self._alarm_stride = settings.min_stride
-        self._frames_since_early = settings.min_stride
+        #: Frames and time of the last early key frame.
+        self._early_from = -math.inf, -math.inf
         self._model_id = engine.student.model_id
         #: All weights in use. What is kept of others shares the tensors that are equal.
         self._weights = engine.student.weights()
@@ -283,12 +289,12 @@ class Client:
             self._watch.update(frame, now if stamp is None else stamp)
             if is_key_frame:
                 self._watch.refer()
-        has_entered = self._has_entered()
-        if may_send and not is_key_frame and (self._has_drifted(before) or has_entered):
+        has_entered = self._has_entered(now)
+        if may_send and not is_key_frame and (self._has_drifted(before, now) or has_entered):
             # Known only now that its features are; its own mask is out of reach anyway.
             is_key_frame = True
             self._send_key_frame(frame, now)
-            self._frames_since_early = 0
+            self._early_from = self._stride_from
             if has_entered:
                 self._alarm = self._awaited
             self._drift.refer()
@@ -296,7 +302,6 @@ class Client:
         if is_key_frame:
             one = self._unanswered[self._awaited]
             one.mask, one.mask_classes = mask, self.classes
-        self._frames_since_early += 1
         self.frames_since_key_frame += 1
         self.counters.frames += 1
         return mask
@@ -430,14 +435,12 @@ class Client:
         if self._drift.distance < settings.still and self._has_mastered and (
                 not self._watch.changed or self._is_familiar):
             stride = max(stride, settings.still_stride)
-        return self._elapsed(now) >= stride
+        return self._passed(self._stride_from, now, self.settings.stride_rate) >= stride
 
-    def _elapsed(self, now: float) -> float:
-        """Return what has passed since the last key frame or failure, as strides count."""
-        frames, time = self._stride_from
-        if self.settings.stride_rate:
-            return self.settings.stride_rate * (now - time)
-        return self.counters.frames - frames
+    def _passed(self, since: tuple[float, float], now: float, rate: float) -> float:
+        """Return the frames since then; where strides count time, those at a rate."""
+        frames, time = since
+        return rate * (now - time) if self.settings.stride_rate else self.counters.frames - frames
 
     @property
     def _has_mastered(self) -> bool:
@@ -446,7 +449,7 @@ class Client:
         return (update is not None and not self._unanswered and not self._failures
                 and update.metric_after > update.threshold)
 
-    def _has_drifted(self, before: float) -> bool:
+    def _has_drifted(self, before: float, now: float) -> bool:
         """
         Tell whether the scene has drifted too far from the last key frame to wait for the next.
 
@@ -454,10 +457,15 @@ class Client:
         and there are none while the tries are spaced.
 
         :param before: the distance of the frame before.
+        :param now: seconds.
         """
         limit = self.settings.drift
         return (0 < limit < min(before, self._drift.distance) and not self._failures
-                and self._frames_since_early >= self.settings.min_stride)
+                and self._since_early(now) >= self.settings.min_stride)
+
+    def _since_early(self, now: float) -> float:
+        """Return what has passed since the last early key frame."""
+        return self._passed(self._early_from, now, EARLY_RATE)
 
     @property
     def _is_familiar(self) -> bool:
@@ -465,7 +473,7 @@ class Client:
         update = self.last_update
         return update is not None and update.metric_before > update.threshold
 
-    def _has_entered(self) -> bool:
+    def _has_entered(self, now: float) -> bool:
         """
         Tell whether somebody has entered a still scene.
 
@@ -481,7 +489,7 @@ class Client:
         self._alarm_stride = max(
             settings.min_stride, min(settings.max_stride, self._alarm_stride))
         return (settings.still > 0 and self._watch.entered and not self._failures
-                and self._frames_since_early >= self._alarm_stride)
+                and self._since_early(now) >= self._alarm_stride)
 
     def _send_key_frame(self, frame: np.ndarray, now: float) -> None:
         self.counters.key_frames_sent += 1
