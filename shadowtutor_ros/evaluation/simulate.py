@@ -185,8 +185,9 @@ class Simulation:
         self._teacher = _CachedTeacher(teacher)
         settings = replace(method.server, scope='full') if method.name == 'full' else method.server
         self._t_sd = profile.step_seconds(settings.scope)
-        # The server's own clock is not asked: what it does is timed by the profile.
-        self._server = Server(student, self._teacher, settings, lambda: 0.0, device)
+        #: Seconds of all training so far, by the profile.
+        self._trained = 0.0
+        self._server = Server(student, self._teacher, settings, lambda: self._trained, device)
         client = method.client if method.update_delay is None else replace(
             # An update that comes after so many frames is not overdue, however slow they are.
             method.client, update_timeout=np.inf)
@@ -313,7 +314,7 @@ class Simulation:
         begin = max(received, self._server_free)
         try:
             update = self._server.on_key_frame(
-                replace(key_frame, frame=decode_image(image_format, data)),
+                replace(key_frame, frame=decode_image(image_format, data)), self._on_step,
                 waited=begin - received if on_network else 0.0)
             self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
         except KeyFrameError as error:
@@ -331,6 +332,9 @@ class Simulation:
             arrival = self._frame + self._method.update_delay
         if not record.lost:
             self._in_flight.append((arrival, update, record))
+
+    def _on_step(self) -> None:
+        self._trained += self._t_sd
 
     def _bound(self, run: Run) -> None:
         """Add the bounds of the analytic model, for the cheapest and the dearest whole cycle."""

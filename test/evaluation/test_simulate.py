@@ -152,6 +152,13 @@ def test_full_training_may_take_a_time_of_its_own(clip, student):
     check_bounds(full)
 
 
+@pytest.mark.parametrize('seconds, steps', [(0.0, 4), (2.5, 3)])
+def test_training_has_the_time_of_the_profile(clip, student, seconds, steps):
+    server = ServerSettings(max_updates=4, threshold=0.99, training_seconds=seconds)
+    run = simulate(clip, student, profile=replace(PAPER, t_sd=1.0), server=server, update_delay=8)
+    assert {record.steps for record in run.key_frames} == {steps}
+
+
 def test_a_client_that_goes_on_is_not_slowed_by_the_network(clip, student):
     slow = with_link(bandwidth_up=1e4, bandwidth_down=1e4)
     run = simulate(clip, student, profile=slow, client=papers_client(update_timeout=1e9))
