@@ -75,18 +75,21 @@ class ClientSettings:
     still_stride: int = 512
 
 
-def analytic_strides(settings: ClientSettings) -> list[dict[str, int]]:
+def analytic_strides(settings: ClientSettings, t_si: float) -> list[dict[str, int]]:
     """
-    Return the strides that the analytic model's bounds have to be taken over.
+    Return the strides that the analytic model's bounds have to be taken over, in frames.
 
     :param settings: key frames by drift may come sooner than MIN_STRIDE, those of a still scene
         later than MAX_STRIDE.
+    :param t_si: seconds a frame, above 0, for strides that count time.
     """
-    low = {settings.min_stride, 1} if settings.drift else {settings.min_stride}
+    frames = 1 / (settings.stride_rate * t_si) if settings.stride_rate else 1
+    low = {max(1, int(frames * settings.min_stride))} | ({1} if settings.drift else set())
     high = {settings.max_stride}
     if settings.still:
         high.add(max(settings.max_stride, settings.still_stride))
-    return [{'min_stride': least, 'max_stride': most} for least in low for most in high]
+    return [{'min_stride': least, 'max_stride': math.ceil(frames * most)}
+            for least in low for most in high]
 
 
 @dataclass

@@ -340,7 +340,7 @@ class Simulation:
         """Add the bounds of the analytic model, for the cheapest and the dearest whole cycle."""
         cycles = run.key_frames[:-1]
         if not cycles or self._method.client.stride_rate:
-            # The model counts strides in frames.
+            # The model does not know strides that go on while the client waits.
             return
         profile, link = self._profile, self._profile.link
         settings, strides = self._server.settings, self._method.client
@@ -349,7 +349,7 @@ class Simulation:
             link.time_up(record.bytes_up) + link.time_down(record.bytes_down),
             record.bytes_up + record.bytes_down) for record in cycles]
         options = [{**limits, 'max_updates': settings.max_updates}
-                   for limits in analytic_strides(strides)]
+                   for limits in analytic_strides(strides, profile.t_si)]
         run.throughput_bounds, run.traffic_bounds = (
             Bounds.around(bounds(cost, **option) for cost in costs for option in options)
             for bounds in (analytic_model.throughput_bounds, analytic_model.traffic_bounds))
