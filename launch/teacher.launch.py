@@ -49,6 +49,10 @@ def generate_launch_description():
             'params_file', default_value=params_file,
             description='YAML file with the parameters of the node.'),
         DeclareLaunchArgument(
+            'preset', default_value='',
+            description="'thin' for a slow link, 'rich' for a good one and a teacher with a GPU; "
+            'it wins over params_file. The same on robot and workstation.'),
+        DeclareLaunchArgument(
             'use_sim_time', default_value='',
             description="'true' takes the time from /clock; empty: as in params_file."),
         DeclareLaunchArgument(
@@ -65,6 +69,13 @@ def launch_node(context):
     given = {name: value for name, value in context.launch_configurations.items() if value}
     if not os.path.isfile(given['params_file']):
         raise RuntimeError(f"params_file '{given['params_file']}' is not a file")
+    files = [given['params_file']]
+    if 'preset' in given:
+        files.append(os.path.join(
+            FindPackageShare('shadowtutor_ros').find('shadowtutor_ros'), 'config', 'presets',
+            given['preset'], 'teacher.yaml'))
+        if not os.path.isfile(files[-1]):
+            raise RuntimeError(f"preset '{given['preset']}' is none: there is no {files[-1]}")
     parameters = {
         name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, kind in PARAMETERS.items() if name in given}
@@ -72,7 +83,7 @@ def launch_node(context):
         # With a name, so that what is given here wins over a section of that name in the file.
         package='shadowtutor_ros', executable='teacher_node', name='teacher', output='screen',
         namespace=LaunchConfiguration('namespace'),
-        parameters=[given['params_file'], parameters],
+        parameters=[*files, parameters],
         ros_arguments=['--log-level', given['log_level']],
         respawn=LaunchConfiguration('use_respawn'), respawn_delay=2.0)
     return [

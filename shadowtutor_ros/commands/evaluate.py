@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
+from shadowtutor_ros.algorithms.presets import PRESETS
 from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
@@ -88,7 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=argparse.SUPPRESS, help=f"{text} (default: the profile's)")
 
     settings = parser.add_argument_group('settings of student and teacher')
-    settings.add_argument(
+    start = settings.add_mutually_exclusive_group()
+    start.add_argument(
+        '--preset', choices=PRESETS, default=argparse.SUPPRESS, help='as in config/presets '
+        '(default: the defaults)')
+    start.add_argument(
         '--paper-settings', action='store_true', help="the first implementation's: learning rate "
         '0.01, threshold 0.8, raw key frames, fp32 weights, …; --set changes them one by one')
     settings.add_argument(
@@ -197,7 +202,7 @@ def _links(arguments: argparse.Namespace, link: Link) -> list[Link]:
 
 
 def _settings(arguments: argparse.Namespace, lossy: bool) -> dict[str, Any]:
-    """Collect all settings: defaults, the paper's, then what was given."""
+    """Collect all settings: defaults, the paper's or a preset's, then what was given."""
     given = dict(map(parse_setting, arguments.set))
     if 'late_update' in arguments:
         given['late_update'] = arguments.late_update
@@ -206,6 +211,8 @@ def _settings(arguments: argparse.Namespace, lossy: bool) -> dict[str, Any]:
         settings['late_update'] = 'wait'
     if arguments.paper_settings:
         settings |= PAPER_SETTINGS
+    if 'preset' in arguments:
+        settings |= PRESETS[arguments.preset]
     settings |= given
     if settings['late_update'] == 'wait' and 'update_timeout' not in given:
         # The paper's client has no time-out, which is of use where no message is lost.

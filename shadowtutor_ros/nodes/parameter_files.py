@@ -4,10 +4,12 @@ What is made from the tables of parameters: config/*.yaml and docs/parameters.md
 ``python -m shadowtutor_ros.nodes.parameter_files`` writes them anew.
 """
 
+from dataclasses import replace
 import json
 from pathlib import Path
 import textwrap
 
+from shadowtutor_ros.algorithms.presets import PRESETS
 from shadowtutor_ros.nodes.camera_parameters import CAMERA
 from shadowtutor_ros.nodes.parameters import Parameter, Value
 from shadowtutor_ros.nodes.student_parameters import STUDENT
@@ -39,6 +41,14 @@ def as_yaml(table: tuple[Parameter, ...]) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def preset_as_yaml(name: str, table: tuple[Parameter, ...]) -> str:
+    """Write what a preset changes of a node's parameters, to be read after its file."""
+    changed = tuple(
+        replace(parameter, default=PRESETS[name][parameter.name]) for parameter in table
+        if parameter.name in PRESETS[name])
+    return as_yaml(changed)
+
+
 def as_markdown() -> str:
     """Write the documentation of all parameters."""
     lines = [f'<!-- {_ORIGIN} -->', '', '# Parameters', '']
@@ -60,9 +70,14 @@ def as_markdown() -> str:
 def files() -> dict[str, str]:
     """Return what is made from the tables: the contents by path in the repository."""
     made = {f'config/{name}.yaml': as_yaml(table) for name, table in TABLES.items()}
-    return {**made, 'docs/parameters.md': as_markdown()}
+    presets = {
+        f'config/presets/{preset}/{name}.yaml': preset_as_yaml(preset, TABLES[name])
+        for preset in PRESETS for name in ('student', 'teacher')}
+    return {**made, **presets, 'docs/parameters.md': as_markdown()}
 
 
 if __name__ == '__main__':
     for path, text in files().items():
-        (Path(__file__).parents[2] / path).write_text(text)
+        target = Path(__file__).parents[2] / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)

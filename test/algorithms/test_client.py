@@ -24,7 +24,8 @@ class Robot:
     def __init__(self, student, period=1.0, **settings):
         self.period = period
         self.settings = ClientSettings(**{
-            'update_timeout': 100.0, 'min_stride': 8, 'drift': 0.0, 'still': 0.0, **settings})
+            'update_timeout': 100.0, 'min_stride': 8, 'stride_rate': 0.0, 'drift': 0.0,
+            'still': 0.0, **settings})
         self.events = []
         self.key_frames = []
         self.engine = InferenceEngine(student)

@@ -28,7 +28,7 @@ class Robot:
     def __init__(self, rate=10.0, width=0, **settings):
         engine = InferenceEngine(Student.load(''), width=width)
         self.key_frames = []
-        self.settings = ClientSettings(**settings)
+        self.settings = ClientSettings(**{'stride_rate': 0.0, **settings})
         self.client = Client(engine, self.key_frames.append, self.settings)
         self.rate = rate
         #: Of the answers: before and after the training.

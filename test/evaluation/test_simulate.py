@@ -40,7 +40,8 @@ def student():
 
 def papers_client(**changes):
     """Make a client that strides as the paper's does."""
-    return ClientSettings(**{'min_stride': 8, 'drift': 0.0, 'still': 0.0, **changes})
+    return ClientSettings(**{
+        'min_stride': 8, 'stride_rate': 0.0, 'drift': 0.0, 'still': 0.0, **changes})
 
 
 def simulate(clip, student, name='partial', profile=PAPER, on_frame=None, teacher=None, rate=0.0,

@@ -26,7 +26,8 @@ SIZE, FRAMES, SEED, LOOK = (192, 108), 100, 1, 'day'
 MIN_STRIDE = 8
 # So low that it is reached, and strides grow.
 SERVER = {'threshold': 0.65}
-CLIENT = {'min_stride': MIN_STRIDE, 'late_update': 'wait', 'update_timeout': 1e9}
+CLIENT = {'min_stride': MIN_STRIDE, 'stride_rate': 0.0, 'late_update': 'wait',
+          'update_timeout': 1e9}
 
 # The defaults, and all that departs from the paper: image format, settings of client and server.
 CASES = {
