@@ -71,11 +71,13 @@ def launch_node(context):
         raise RuntimeError(f"params_file '{given['params_file']}' is not a file")
     files = [given['params_file']]
     if 'preset' in given:
-        files.append(os.path.join(
+        folder = os.path.join(
             FindPackageShare('shadowtutor_ros').find('shadowtutor_ros'), 'config', 'presets',
-            given['preset'], 'teacher.yaml'))
-        if not os.path.isfile(files[-1]):
-            raise RuntimeError(f"preset '{given['preset']}' is none: there is no {files[-1]}")
+            given['preset'])
+        if not os.path.isdir(folder):
+            raise RuntimeError(f"preset '{given['preset']}' is none: there is no {folder}")
+        # One that changes nothing of this node has no file for it.
+        files += filter(os.path.isfile, [os.path.join(folder, 'teacher.yaml')])
     parameters = {
         name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, kind in PARAMETERS.items() if name in given}

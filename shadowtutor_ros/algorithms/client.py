@@ -50,8 +50,8 @@ class ClientSettings:
     """
     How the client strides; docs/evaluation.md shows what the defaults give.
 
-    :ivar min_stride: MIN_STRIDE, in frames, at least 1; 8 in the paper.
-    :ivar max_stride: MAX_STRIDE, in frames, at least ``min_stride``; 64 in the paper.
+    :ivar min_stride: MIN_STRIDE, in frames of ``stride_rate``, at least 1; 8 in the paper.
+    :ivar max_stride: MAX_STRIDE, likewise, at least ``min_stride``; 64 in the paper.
     :ivar late_update: one of :data:`LATE_UPDATE`.
     :ivar update_timeout: seconds after which a key frame's update counts as lost; longer, up to
         :data:`PATIENCE` times, where the teacher is known to need longer.
@@ -62,14 +62,14 @@ class ClientSettings:
     :ivar still: distance up to which the scene counts as the one that the student has mastered:
         its next key frame may wait for ``still_stride``, or for whoever enters (see
         :class:`SceneWatch`); 0 for never, and then nobody looks for them either.
-    :ivar still_stride: frames between the key frames of a still scene.
+    :ivar still_stride: frames of ``stride_rate`` between the key frames of a still scene.
     """
 
     min_stride: int = 10
     max_stride: int = MAX_STRIDE
     late_update: str = 'continue'
     update_timeout: float = 10.0
-    stride_rate: float = 0.0
+    stride_rate: float = 6.0
     drift: float = 0.45
     still: float = 0.08
     still_stride: int = 512

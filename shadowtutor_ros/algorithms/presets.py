@@ -7,13 +7,16 @@ from typing import Any
 PRESETS: dict[str, dict[str, Any]] = {
     # Some 120 kbit/s: a radio that is shared, or paid for.
     'thin': {
-        'stride_rate': 3.5,
-        'key_frame.quality': 30,
+        'stride_rate': 2.5,
+        # 102 s: a student that is silent for longer may lose its place to another.
+        'still_stride': 256,
     },
-    # A good link, and a teacher with a GPU.
+    # A good link, and a teacher with a GPU, whose steps cost next to nothing.
     'rich': {
-        'stride_rate': 10.0,
+        'stride_rate': 25.0,
+        'still_stride': 2048,
         'scope': 'full',
         'max_updates': 30,
+        'replay': 2,
     },
 }

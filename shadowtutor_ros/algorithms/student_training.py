@@ -55,7 +55,7 @@ class TrainingSettings:
     """
 
     threshold: float = 0.9
-    max_updates: int = 12
+    max_updates: int = 20
     learning_rate: float = 0.003
     object_weight: float = 5.0
     scope: str = 'decoder'

@@ -26,7 +26,7 @@ def _yaml(value: Value) -> str:
 
 
 def as_yaml(table: tuple[Parameter, ...]) -> str:
-    """Write a parameter file: every parameter at its default, with its description."""
+    """Write a parameter file: each parameter at its default, with its description."""
     lines = [f'# {_ORIGIN}', '/**:', '  ros__parameters:']
     group = ''
     for parameter in table:
@@ -41,12 +41,11 @@ def as_yaml(table: tuple[Parameter, ...]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def preset_as_yaml(name: str, table: tuple[Parameter, ...]) -> str:
-    """Write what a preset changes of a node's parameters, to be read after its file."""
-    changed = tuple(
-        replace(parameter, default=PRESETS[name][parameter.name]) for parameter in table
-        if parameter.name in PRESETS[name])
-    return as_yaml(changed)
+def changed(preset: str, table: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """Return the parameters of a node that a preset changes, with its values as defaults."""
+    values = PRESETS[preset]
+    return tuple(replace(parameter, default=values[parameter.name]) for parameter in table
+                 if parameter.name in values)
 
 
 def as_markdown() -> str:
@@ -71,8 +70,9 @@ def files() -> dict[str, str]:
     """Return what is made from the tables: the contents by path in the repository."""
     made = {f'config/{name}.yaml': as_yaml(table) for name, table in TABLES.items()}
     presets = {
-        f'config/presets/{preset}/{name}.yaml': preset_as_yaml(preset, TABLES[name])
-        for preset in PRESETS for name in ('student', 'teacher')}
+        f'config/presets/{preset}/{name}.yaml': as_yaml(parameters)
+        for preset in PRESETS for name, table in TABLES.items()
+        if (parameters := changed(preset, table))}
     return {**made, **presets, 'docs/parameters.md': as_markdown()}
 
 

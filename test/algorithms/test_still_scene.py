@@ -116,7 +116,9 @@ def enter(seed, walks, rate=10.0, seconds=60.0):
 
     :returns: their share of the frame, and the seconds from 0.5 % to the next key frame.
     """
-    robot, picture, camera = Robot(rate), street(seed), Camera(seed)
+    # With strides in time, as by default: they do not decide when somebody is seen.
+    robot = Robot(rate, stride_rate=ClientSettings().stride_rate)
+    picture, camera = street(seed), Camera(seed)
     person = cut_out(seed + 100)
     robot.watch(camera(picture) for _ in range(30))
     quiet = robot.watch(camera(picture) for _ in range(70))

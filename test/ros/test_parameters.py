@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from shadowtutor_ros.algorithms.presets import PRESETS
-from shadowtutor_ros.nodes.parameter_files import files, TABLES
+from shadowtutor_ros.algorithms.server import SILENCE
+from shadowtutor_ros.nodes.parameter_files import changed, files, TABLES
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,17 +36,26 @@ def test_defaults_are_valid_and_texts_are_there(name):
 
 
 @pytest.mark.parametrize('preset', PRESETS)
-def test_a_preset_changes_parameters_of_student_and_teacher(preset):
+def test_a_preset_changes_parameters_of_the_nodes(preset):
     left = dict(PRESETS[preset])
-    for name in ('student', 'teacher'):
-        values = yaml.safe_load(
-            files()[f'config/presets/{preset}/{name}.yaml'])['/**']['ros__parameters']
-        for parameter in TABLES[name]:
-            if parameter.name in left:
-                value = values
-                for part in parameter.name.split('.'):
-                    value = value[part]
-                assert value == left.pop(parameter.name) != parameter.default
-                assert type(value) is type(parameter.default)
-                assert parameter.fault(value) is None and not parameter.read_only
+    for name, table in TABLES.items():
+        parameters = changed(preset, table)
+        path = f'config/presets/{preset}/{name}.yaml'
+        assert bool(parameters) == (path in files())
+        defaults = {parameter.name: parameter for parameter in table}
+        for parameter in parameters:
+            default = defaults[parameter.name]
+            assert parameter.default == left.pop(parameter.name) != default.default
+            assert type(parameter.default) is type(default.default)
+            assert default.fault(parameter.default) is None and not default.read_only
+            value = yaml.safe_load(files()[path])['/**']['ros__parameters']
+            for part in parameter.name.split('.'):
+                value = value[part]
+            assert value == parameter.default
     assert not left, 'of no node'
+
+
+@pytest.mark.parametrize('preset', [{}, *PRESETS.values()], ids=['defaults', *PRESETS])
+def test_a_student_before_a_still_scene_is_not_taken_for_one_that_is_gone(preset):
+    values = {parameter.name: parameter.default for parameter in TABLES['student']} | preset
+    assert values['still_stride'] / values['stride_rate'] < SILENCE
