@@ -30,10 +30,10 @@ LONGEST_TIMEOUT = 600.0
 #: A later answer is of no use.
 PATIENCE = 10
 
-#: Counts a second of what lies between two early key frames, where strides count time: whoever
-#: enters is not kept waiting by strides that are counted slowly. It is the rate of the videos that
-#: MIN_STRIDE was chosen on.
-EARLY_RATE = 25.0
+#: Counts a second of what lies between an early key frame and one for somebody who enters, where
+#: strides count time: nobody is kept waiting by strides that are counted slowly. It is the rate of
+#: the videos that MIN_STRIDE was chosen on.
+ENTRY_RATE = 25.0
 
 #: Key frames without an answer that are remembered, each with a mask and at most 2 MB of weights.
 UNANSWERED = 4
@@ -464,11 +464,8 @@ class Client:
         """
         limit = self.settings.drift
         return (0 < limit < min(before, self._drift.distance) and not self._failures
-                and self._since_early(now) >= self.settings.min_stride)
-
-    def _since_early(self, now: float) -> float:
-        """Return what has passed since the last early key frame."""
-        return self._passed(self._early_from, now, EARLY_RATE)
+                and self._passed(self._early_from, now, self.settings.stride_rate)
+                >= self.settings.min_stride)
 
     @property
     def _is_familiar(self) -> bool:
@@ -492,7 +489,7 @@ class Client:
         self._alarm_stride = max(
             settings.min_stride, min(settings.max_stride, self._alarm_stride))
         return (settings.still > 0 and self._watch.entered and not self._failures
-                and self._since_early(now) >= self._alarm_stride)
+                and self._passed(self._early_from, now, ENTRY_RATE) >= self._alarm_stride)
 
     def _send_key_frame(self, frame: np.ndarray, now: float) -> None:
         self.counters.key_frames_sent += 1

@@ -769,8 +769,8 @@ def test_a_flash_is_no_cut(student):
 
 
 @pytest.mark.parametrize('settings, apart', [
-    # Of a camera of 48 frames a second; 8 of 25 a second are 0.32 s, whatever strides count.
-    ({}, 8), ({'stride_rate': 2.0, 'period': 0.021}, 16)])
+    # Of a camera of 48 frames a second; 8 of 12 a second are 0.67 s.
+    ({}, 8), ({'stride_rate': 12.0, 'period': 0.021}, 32)])
 def test_early_key_frames_are_min_stride_apart(student, settings, apart):
     robot = Robot(student, drift=0.3, min_stride=8, **settings)
     random, indices = torch.Generator().manual_seed(0), []

@@ -211,6 +211,14 @@ def test_early_key_frames_are_min_stride_apart_where_there_is_much_to_learn(stil
     assert len(indices) >= 8 and min(np.diff(indices)) >= robot.settings.min_stride
 
 
+def test_slow_strides_do_not_keep_whoever_enters_waiting(still):
+    # Of a camera of ten frames a second; ten of 25 a second are 0.4 s.
+    robot, camera = mastered(still[0], stride_rate=2.5)
+    robot.metrics = 0.5, 0.95
+    indices = flicker(robot, camera, still[0], 100)
+    assert len(indices) >= 8 and min(np.diff(indices)) >= 4, indices
+
+
 def test_something_to_learn_ends_the_patience(still):
     robot, camera = mastered(still[0])
     flicker(robot, camera, still[0], 150)
