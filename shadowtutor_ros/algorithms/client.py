@@ -30,6 +30,11 @@ LONGEST_TIMEOUT = 600.0
 #: A later answer is of no use.
 PATIENCE = 10
 
+#: Counts a second of what lies between an early key frame and one for somebody who enters, where
+#: strides count time: nobody is kept waiting by strides that are counted slowly. It is the rate of
+#: the videos that MIN_STRIDE was chosen on.
+ENTRY_RATE = 25.0
+
 #: Key frames without an answer that are remembered, each with a mask and at most 2 MB of weights.
 UNANSWERED = 4
 
@@ -45,8 +50,8 @@ class ClientSettings:
     """
     How the client strides; docs/evaluation.md shows what the defaults give.
 
-    :ivar min_stride: MIN_STRIDE, in frames, at least 1; 8 in the paper.
-    :ivar max_stride: MAX_STRIDE, in frames, at least ``min_stride``; 64 in the paper.
+    :ivar min_stride: MIN_STRIDE, in frames of ``stride_rate``, at least 1; 8 in the paper.
+    :ivar max_stride: MAX_STRIDE, likewise, at least ``min_stride``; 64 in the paper.
     :ivar late_update: one of :data:`LATE_UPDATE`.
     :ivar update_timeout: seconds after which a key frame's update counts as lost; longer, up to
         :data:`PATIENCE` times, where the teacher is known to need longer.
@@ -57,31 +62,34 @@ class ClientSettings:
     :ivar still: distance up to which the scene counts as the one that the student has mastered:
         its next key frame may wait for ``still_stride``, or for whoever enters (see
         :class:`SceneWatch`); 0 for never, and then nobody looks for them either.
-    :ivar still_stride: frames between the key frames of a still scene.
+    :ivar still_stride: frames of ``stride_rate`` between the key frames of a still scene.
     """
 
     min_stride: int = 10
     max_stride: int = MAX_STRIDE
     late_update: str = 'continue'
     update_timeout: float = 10.0
-    stride_rate: float = 0.0
+    stride_rate: float = 6.0
     drift: float = 0.45
     still: float = 0.08
     still_stride: int = 512
 
 
-def analytic_strides(settings: ClientSettings) -> list[dict[str, int]]:
+def analytic_strides(settings: ClientSettings, t_si: float) -> list[dict[str, int]]:
     """
-    Return the strides that the analytic model's bounds have to be taken over.
+    Return the strides that the analytic model's bounds have to be taken over, in frames.
 
     :param settings: key frames by drift may come sooner than MIN_STRIDE, those of a still scene
         later than MAX_STRIDE.
+    :param t_si: seconds a frame, above 0, for strides that count time.
     """
-    low = {settings.min_stride, 1} if settings.drift else {settings.min_stride}
+    frames = 1 / (settings.stride_rate * t_si) if settings.stride_rate else 1
+    low = {max(1, int(frames * settings.min_stride))} | ({1} if settings.drift else set())
     high = {settings.max_stride}
     if settings.still:
         high.add(max(settings.max_stride, settings.still_stride))
-    return [{'min_stride': least, 'max_stride': most} for least in low for most in high]
+    return [{'min_stride': least, 'max_stride': math.ceil(frames * most)}
+            for least in low for most in high]
 
 
 @dataclass
@@ -188,7 +196,8 @@ class Client:
         #: frames have to lie between the next one and the early one before it.
         self._alarm: int | None = None
         self._alarm_stride = settings.min_stride
-        self._frames_since_early = settings.min_stride
+        #: Frames and time of the last early key frame.
+        self._early_from = -math.inf, -math.inf
         self._model_id = engine.student.model_id
         #: All weights in use. What is kept of others shares the tensors that are equal.
         self._weights = engine.student.weights()
@@ -286,12 +295,12 @@ class Client:
             self._watch.update(frame, now if stamp is None else stamp)
             if is_key_frame:
                 self._watch.refer()
-        has_entered = self._has_entered()
-        if may_send and not is_key_frame and (self._has_drifted(before) or has_entered):
+        has_entered = self._has_entered(now)
+        if may_send and not is_key_frame and (self._has_drifted(before, now) or has_entered):
             # Known only now that its features are; its own mask is out of reach anyway.
             is_key_frame = True
             self._send_key_frame(frame, now)
-            self._frames_since_early = 0
+            self._early_from = self._stride_from
             if has_entered:
                 self._alarm = self._awaited
             self._drift.refer()
@@ -299,7 +308,6 @@ class Client:
         if is_key_frame:
             one = self._unanswered[self._awaited]
             one.mask, one.mask_classes = mask, self.classes
-        self._frames_since_early += 1
         self.frames_since_key_frame += 1
         self.counters.frames += 1
         return mask
@@ -433,14 +441,12 @@ class Client:
         if self._drift.distance < settings.still and self._has_mastered and (
                 not self._watch.changed or self._is_familiar):
             stride = max(stride, settings.still_stride)
-        return self._elapsed(now) >= stride
+        return self._passed(self._stride_from, now, self.settings.stride_rate) >= stride
 
-    def _elapsed(self, now: float) -> float:
-        """Return what has passed since the last key frame or failure, as strides count."""
-        frames, time = self._stride_from
-        if self.settings.stride_rate:
-            return self.settings.stride_rate * (now - time)
-        return self.counters.frames - frames
+    def _passed(self, since: tuple[float, float], now: float, rate: float) -> float:
+        """Return the frames since then; where strides count time, those at a rate."""
+        frames, time = since
+        return rate * (now - time) if self.settings.stride_rate else self.counters.frames - frames
 
     @property
     def _has_mastered(self) -> bool:
@@ -449,7 +455,7 @@ class Client:
         return (update is not None and not self._unanswered and not self._failures
                 and update.metric_after > update.threshold)
 
-    def _has_drifted(self, before: float) -> bool:
+    def _has_drifted(self, before: float, now: float) -> bool:
         """
         Tell whether the scene has drifted too far from the last key frame to wait for the next.
 
@@ -457,10 +463,12 @@ class Client:
         and there are none while the tries are spaced.
 
         :param before: the distance of the frame before.
+        :param now: seconds.
         """
         limit = self.settings.drift
         return (0 < limit < min(before, self._drift.distance) and not self._failures
-                and self._frames_since_early >= self.settings.min_stride)
+                and self._passed(self._early_from, now, self.settings.stride_rate)
+                >= self.settings.min_stride)
 
     @property
     def _is_familiar(self) -> bool:
@@ -468,7 +476,7 @@ class Client:
         update = self.last_update
         return update is not None and update.metric_before > update.threshold
 
-    def _has_entered(self) -> bool:
+    def _has_entered(self, now: float) -> bool:
         """
         Tell whether somebody has entered a still scene.
 
@@ -484,7 +492,7 @@ class Client:
         self._alarm_stride = max(
             settings.min_stride, min(settings.max_stride, self._alarm_stride))
         return (settings.still > 0 and self._watch.entered and not self._failures
-                and self._frames_since_early >= self._alarm_stride)
+                and self._passed(self._early_from, now, ENTRY_RATE) >= self._alarm_stride)
 
     def _send_key_frame(self, frame: np.ndarray, now: float) -> None:
         self.counters.key_frames_sent += 1

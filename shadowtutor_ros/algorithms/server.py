@@ -28,7 +28,7 @@ REMEMBERED = 4
 TABLES = 4
 
 #: Seconds without a key frame after which another student may take a student's place, where both
-#: are still there. A still scene sends one every 512 frames.
+#: are still there. A still scene sends one every ``still_stride``: 85 s by default.
 SILENCE = 120.0
 
 #: Where a robot is not in step, the difference may be large. If its encoding costs more mean IoU
@@ -42,9 +42,12 @@ class ServerSettings(TrainingSettings):
     How key frames are answered: how the student is trained, and how its weights are sent.
 
     :ivar encoding: of the weights, one of ``wire.encodings.ENCODINGS``.
+    :ivar training_seconds: after which no further step is taken on a key frame, 0 or above; 0: all
+        that MAX_UPDATES allows. What helps on a GPU would make a CPU late.
     """
 
     encoding: str = 'int4'
+    training_seconds: float = 4.0
 
 
 class Session:
@@ -205,7 +208,7 @@ class Server:
             session.change_classes(classes)
         session.trainer.settings = settings
         try:
-            update = self._teach(session, key_frame, teaching, settings, on_step)
+            update = self._teach(session, key_frame, teaching, settings, on_step, labelled)
         except KeyFrameError:
             raise
         except Exception as error:  # a label that does not fit, or out of memory
@@ -317,8 +320,8 @@ class Server:
 
     def _teach(
             self, session: Session, key_frame: KeyFrame, teaching: TeacherPrediction,
-            settings: ServerSettings, on_step: Callable[[], None]) -> WeightUpdate:
-        """Train on a labelled key frame, and make the answer."""
+            settings: ServerSettings, on_step: Callable[[], None], begin: float) -> WeightUpdate:
+        """Train on a labelled key frame from ``begin`` on, and make the answer."""
         student, trainer = session.student, session.trainer
         # What the robot runs; None where that did not come from here.
         held = session.known(key_frame.weights_checksum)
@@ -332,7 +335,10 @@ class Server:
                 trainer.set_back(held)
                 in_step = True
         # What will not be sent need not be trained.
-        result = trainer(key_frame.frame, teaching, on_step, ENCODINGS[settings.encoding].share)
+        result = trainer(
+            key_frame.frame, teaching, on_step, ENCODINGS[settings.encoding].share,
+            lambda: not settings.training_seconds
+            or self._clock() - begin < settings.training_seconds)
         if in_step:
             metric_held = result.metric_before
 

@@ -55,7 +55,7 @@ class TrainingSettings:
     """
 
     threshold: float = 0.9
-    max_updates: int = 12
+    max_updates: int = 20
     learning_rate: float = 0.003
     object_weight: float = 5.0
     scope: str = 'decoder'
@@ -328,7 +328,8 @@ class StudentTrainer:
 
     def __call__(
             self, frame: np.ndarray, teaching: TeacherPrediction,
-            on_step: Callable[[], None] = lambda: None, share: float = 1.0) -> TrainingResult:
+            on_step: Callable[[], None] = lambda: None, share: float = 1.0,
+            go_on: Callable[[], bool] = lambda: True) -> TrainingResult:
         """
         Train the student on a key frame until its metric is above THRESHOLD (Algorithm 1).
 
@@ -341,6 +342,7 @@ class StudentTrainer:
         :param share: share of the weights in scope that is trained on this key frame, above 0
             to 1: those that Adam's last step moved most, as in Adaptive Model Streaming (Khani et
             al., ICCV 2021).
+        :param go_on: is asked after a step whether there may be another.
         :raises ValueError: if the label does not fit. Whatever a step or ``on_step`` raises, the
             student holds the best weights seen, and the key frame is forgotten.
         """
@@ -349,7 +351,7 @@ class StudentTrainer:
         earlier = self._memory
         self._remember(sample)
         try:
-            return self._train(sample, earlier, on_step, share)
+            return self._train(sample, earlier, on_step, share, go_on)
         except BaseException:
             # Out of memory, say. A key frame that is too large must not be replayed either.
             self._memory = earlier
@@ -357,7 +359,7 @@ class StudentTrainer:
 
     def _train(
             self, sample: _Sample, earlier: list[_Sample], on_step: Callable[[], None],
-            share: float) -> TrainingResult:
+            share: float, go_on: Callable[[], bool]) -> TrainingResult:
         """
         Train on a key frame that is remembered.
 
@@ -399,6 +401,8 @@ class StudentTrainer:
                     best.take()
                     if metric > settings.threshold:
                         break
+                if not go_on():
+                    break
         finally:
             best.restore()
         return result

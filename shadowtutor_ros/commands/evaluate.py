@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from shadowtutor_ros.algorithms.client import LATE_UPDATE
+from shadowtutor_ros.algorithms.presets import PRESETS
 from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'as network,1,8')
     parser.add_argument(
         '--late-update', choices=LATE_UPDATE, default=argparse.SUPPRESS,
-        help='see the node (default: wait)')
+        help="see the node (default: wait; with --real-time the node's)")
     parser.add_argument('--width', type=int, default=640, help='frames are brought to this width')
     parser.add_argument('--frames', type=int, default=0, help='of each video; 0: all')
     parser.add_argument('--fps', type=float, default=0, help='resample to this rate; 0: as it is')
@@ -70,7 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     network = parser.add_argument_group('virtual clock and network')
     network.add_argument(
-        '--profile', default='paper', help="paper, a JSON file, or 'measured': on this machine")
+        '--real-time', action='store_true', help="frames come at the video's rate, and are "
+        'dropped where the robot is slower; left out, each comes when the last one is done, as in '
+        'the paper')
+    network.add_argument(
+        '--profile', default='paper', help="'paper', 'wifi' (5 GHz Wi-Fi, a teacher with a GPU), "
+        "a JSON file, or 'measured': on this machine")
     network.add_argument(
         '--save-profile', type=Path, default=argparse.SUPPRESS, metavar='JSON',
         help='write the profile in use')
@@ -85,7 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=argparse.SUPPRESS, help=f"{text} (default: the profile's)")
 
     settings = parser.add_argument_group('settings of student and teacher')
-    settings.add_argument(
+    start = settings.add_mutually_exclusive_group()
+    start.add_argument(
+        '--preset', choices=PRESETS, default=argparse.SUPPRESS, help='as in config/presets '
+        '(default: the defaults)')
+    start.add_argument(
         '--paper-settings', action='store_true', help="the first implementation's: learning rate "
         '0.01, threshold 0.8, raw key frames, fp32 weights, …; --set changes them one by one')
     settings.add_argument(
@@ -194,13 +204,17 @@ def _links(arguments: argparse.Namespace, link: Link) -> list[Link]:
 
 
 def _settings(arguments: argparse.Namespace, lossy: bool) -> dict[str, Any]:
-    """Collect all settings: defaults, the paper's, then what was given."""
+    """Collect all settings: defaults, the paper's or a preset's, then what was given."""
     given = dict(map(parse_setting, arguments.set))
     if 'late_update' in arguments:
         given['late_update'] = arguments.late_update
-    settings = {**default_settings(), 'late_update': 'wait'}
+    settings = default_settings()
+    if not arguments.real_time:
+        settings['late_update'] = 'wait'
     if arguments.paper_settings:
         settings |= PAPER_SETTINGS
+    if 'preset' in arguments:
+        settings |= PRESETS[arguments.preset]
     settings |= given
     if settings['late_update'] == 'wait' and 'update_timeout' not in given:
         # The paper's client has no time-out, which is of use where no message is lost.
@@ -272,7 +286,9 @@ def _trials(
         for method in methods:
             # Where the network has no say one of them is enough.
             for profile in profiles if method.on_network else profiles[:1]:
-                trial = Trial(labelling, arguments.student, method, profile, scored)
+                trial = Trial(
+                    labelling, arguments.student, method, profile, scored,
+                    real_time=arguments.real_time)
                 if 'save_predictions' in arguments:
                     name = trial.title.removeprefix(f'{labelling.name} ')
                     trial = replace(trial, save=(

@@ -180,7 +180,8 @@ def simulate(arguments: argparse.Namespace, bandwidth: float, measured: dict) ->
     use_threads(1)
     simulation = Simulation(
         Method('partial', client=ClientSettings(
-            late_update=arguments.late_update, update_timeout=demo.UPDATE_TIMEOUT)),
+            late_update=arguments.late_update, update_timeout=demo.UPDATE_TIMEOUT,
+            stride_rate=0.0)),
         Student.load(arguments.student), profile, load_teacher(arguments.teacher))
     times = {}
     frames = demo.open_video(arguments)

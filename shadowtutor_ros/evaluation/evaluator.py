@@ -72,6 +72,8 @@ class Trial:
     :ivar profile: what things take on the virtual clock.
     :ivar scored: classes that accuracy is measured with; None: those of the labels.
     :ivar save: folder for the predictions as images; None: they are not written.
+    :ivar real_time: whether the clip plays at its own rate, as a camera; else each frame comes
+        when the last one is done.
     """
 
     labelling: Labelling
@@ -80,6 +82,7 @@ class Trial:
     profile: Profile
     scored: ClassTable | None = None
     save: Path | None = None
+    real_time: bool = False
 
     @property
     def title(self) -> str:
@@ -125,7 +128,8 @@ def simulate(trial: Trial, emit: Callable[[Advance | Finished], None]) -> None:
     labels = labelling.labels()
     simulation = Simulation(
         trial.method, Student.load(trial.student), trial.profile, _teacher(trial),
-        labelling.device, labelling.classes, trial.scored)
+        labelling.device, labelling.classes, trial.scored,
+        labelling.clip.open().rate if trial.real_time else 0.0)
     if trial.save is not None:
         trial.save.mkdir(parents=True, exist_ok=True)
 

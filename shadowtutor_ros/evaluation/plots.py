@@ -203,7 +203,7 @@ def bounds_over_bandwidth(runs: list[Run], megabits: float) -> Bounds:
         **strides, max_updates=settings['max_updates'])
         for t_net in (min(times), max(times))
         for strides in analytic_strides(ClientSettings(
-            **{name: settings[name] for name in names if name in settings})))
+            **{name: settings[name] for name in names if name in settings}), profile['t_si']))
 
 
 def _cycles(run: Run) -> list[dict[str, Any]]:

@@ -15,11 +15,11 @@ from shadowtutor_ros.evaluation.simulate import Run
 #: The columns of the CSV.
 COLUMNS = (
     'video', 'label', 'method', 'update_delay', 'mbit_per_s_link_up', 'mbit_per_s_link_down',
-    'frames', 'rate', 'miou', 'miou_present', 'key_frames', 'key_frame_ratio', 'steps', 'lost',
-    'bytes_up', 'bytes_down', 'bytes_up_per_key_frame', 'bytes_down_per_key_frame',
-    'bytes_per_key_frame', 'bytes_per_frame', 'kbit_per_s_at_rate', 'seconds', 'fps',
-    'mbit_per_s_up', 'mbit_per_s_down', 'mbit_per_s', 'cycle_fps', 'cycle_mbit_per_s',
-    'within_bounds')
+    'frames', 'dropped', 'rate', 'miou', 'miou_present', 'key_frames', 'key_frame_ratio', 'steps',
+    'lost', 'round_trip', 'bytes_up', 'bytes_down', 'bytes_up_per_key_frame',
+    'bytes_down_per_key_frame', 'bytes_per_key_frame', 'bytes_per_frame', 'kbit_per_s_at_rate',
+    'seconds', 'fps', 'mbit_per_s_up', 'mbit_per_s_down', 'mbit_per_s', 'cycle_fps',
+    'cycle_mbit_per_s', 'within_bounds')
 
 #: What people can tell runs apart by.
 NAMES = ('video', 'label', 'method', 'update_delay', 'mbit_per_s_link_up',
@@ -65,8 +65,8 @@ def identify(
             'student': trial.student, 'student_weights': f'{weights:08x}',
             'width': labelling.clip.width, 'frames': labelling.clip.frames,
             'fps': labelling.clip.fps, 'camera_jpeg': labelling.clip.jpeg,
-            'device': labelling.device, 'threads': threads, 'profile': profile,
-            'link': link if method.on_network else None}}))
+            'real_time': trial.real_time, 'device': labelling.device, 'threads': threads,
+            'profile': profile, 'link': link if method.on_network else None}}))
 
 
 def summarize(identity: dict[str, Any], rate: float, run: Run) -> dict[str, Any]:
@@ -82,16 +82,20 @@ def summarize(identity: dict[str, Any], rate: float, run: Run) -> dict[str, Any]
     count = len(run.key_frames)
     up = sum(record.bytes_up for record in run.key_frames)
     down = sum(record.bytes_down for record in run.key_frames)
-    # On the virtual clock time passes in every run, but means something on a network alone.
-    seconds = run.seconds if identity['mbit_per_s_link_up'] else math.nan
+    # On the virtual clock time passes in every run, but means something where there is a network
+    # or a camera alone.
+    is_timed = identity['mbit_per_s_link_up'] or identity['conditions']['real_time']
+    seconds = run.seconds if is_timed else math.nan
+    trips = [one.round_trip for one in run.key_frames if one.round_trip is not None]
     bounded = run.throughput_bounds is not None and run.cycle_throughput > 0
     summary = {
         **identity,
-        'frames': run.frames, 'rate': rate,
+        'frames': run.frames, 'dropped': run.dropped, 'rate': rate,
         'miou': run.miou, 'miou_present': run.miou_present,
         'key_frames': count, 'key_frame_ratio': count / run.frames,
         'steps': sum(record.steps for record in run.key_frames),
         'lost': sum(record.lost for record in run.key_frames),
+        'round_trip': sum(trips) / len(trips) if trips and is_timed else None,
         'bytes_up': up, 'bytes_down': down,
         'bytes_up_per_key_frame': up / count if count else 0.0,
         'bytes_down_per_key_frame': down / count if count else 0.0,

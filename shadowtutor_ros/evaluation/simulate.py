@@ -69,7 +69,11 @@ class Method:
 
 @dataclass
 class KeyFrameRecord:
-    """One key frame: its index, when it was sent (virtual seconds), and what came of it."""
+    """
+    One key frame: its index, when it was sent (virtual seconds), and what came of it.
+
+    :ivar round_trip: virtual seconds from then until its update was applied; None: it was not.
+    """
 
     frame: int
     seconds: float
@@ -80,6 +84,7 @@ class KeyFrameRecord:
     bytes_down: int
     lost: bool = False
     next_stride: int | None = None
+    round_trip: float | None = None
 
 
 @dataclass
@@ -88,16 +93,20 @@ class Run:
     What a simulated run gave.
 
     :ivar frames: frames in all.
+    :ivar dropped: of these, for which a newer one was taken, and no mask made.
     :ivar seconds: on the virtual clock.
-    :ivar miou_by_frame: over classes whose union is not empty, 0 to 1.
-    :ivar miou_present_by_frame: over classes in the teacher's label.
+    :ivar miou_by_frame: over classes whose union is not empty, 0 to 1; NaN: dropped, or no pixel
+        counts.
+    :ivar miou_present_by_frame: over classes in the teacher's label, likewise.
     :ivar key_frames: each of them.
     :ivar throughput_bounds: frames a second, of the analytic model; None where it has none: where
-        the network has no say, and where messages were lost or given up.
+        the network has no say, where messages were lost or given up, and where a camera sets the
+        pace.
     :ivar traffic_bounds: bit/s, likewise.
     """
 
     frames: int = 0
+    dropped: int = 0
     seconds: float = 0.0
     miou_by_frame: list[float] = field(default_factory=list)
     miou_present_by_frame: list[float] = field(default_factory=list)
@@ -153,12 +162,18 @@ class Simulation:
     :param device: of PyTorch.
     :param classes: that the robot asks for, and of the labels; None: those of the student.
     :param scored: that accuracy is measured with, by the names of others; None: the same.
+    :param rate: frames a second that the camera delivers; where the robot is slower it drops all
+        but the newest, as the node does. 0: each comes when the last one is done, as in the paper.
     """
 
     def __init__(
             self, method: Method, student: Student, profile: Profile,
             teacher: Teacher | None = None, device: str = 'cpu',
-            classes: ClassTable | None = None, scored: ClassTable | None = None):
+            classes: ClassTable | None = None, scored: ClassTable | None = None,
+            rate: float = 0.0):
+        #: Seconds from frame to frame, of the camera.
+        self._period = 1 / rate if rate else profile.t_si
+        self._has_camera = rate > 0
         self._classes = classes or student.classes
         self._scored = scored or self._classes
         if method.name not in METHODS:
@@ -170,8 +185,9 @@ class Simulation:
         self._teacher = _CachedTeacher(teacher)
         settings = replace(method.server, scope='full') if method.name == 'full' else method.server
         self._t_sd = profile.step_seconds(settings.scope)
-        # The server's own clock is not asked: what it does is timed by the profile.
-        self._server = Server(student, self._teacher, settings, lambda: 0.0, device)
+        #: Seconds of all training so far, by the profile.
+        self._trained = 0.0
+        self._server = Server(student, self._teacher, settings, lambda: self._trained, device)
         client = method.client if method.update_delay is None else replace(
             # An update that comes after so many frames is not overdue, however slow they are.
             method.client, update_timeout=np.inf)
@@ -200,6 +216,11 @@ class Simulation:
         run = Run()
         for index, (frame, label) in enumerate(zip(frames, labels)):
             self._frame, self._teacher.known = index, label
+            if not self._take():
+                run.dropped += 1
+                run.miou_by_frame.append(np.nan)
+                run.miou_present_by_frame.append(np.nan)
+                continue
             if self._method.name == 'naive':
                 mask, classes = self._offload(frame, label), self._classes
             else:
@@ -209,9 +230,11 @@ class Simulation:
             run.miou_present_by_frame.append(mean_iou_present(*scored, len(self._scored)))
             on_frame(index, mask)
         run.frames, run.seconds = len(run.miou_by_frame), self._now
+        if self._has_camera:  # the last frame lasts as long as any
+            run.seconds = max(run.seconds, run.frames * self._period)
         run.key_frames = self.key_frames
         lost = self.client.counters.updates_lost or any(record.lost for record in self.key_frames)
-        if self._method.distils and self._method.on_network and not lost:
+        if self._method.distils and self._method.on_network and not lost and not self._has_camera:
             self._bound(run)
         return run
 
@@ -231,17 +254,26 @@ class Simulation:
         self.key_frames.append(KeyFrameRecord(self._frame, self._now, 1.0, 1.0, 0, sent, received))
         return label.label
 
+    def _take(self) -> bool:
+        """Wait for an update where the client does, then for the frame; tell if it is taken."""
+        if self._method.on_network:
+            self._deliver()
+            until = self.client.wait_until()
+            if until is not None:
+                # It waits for the last one; whichever was late comes before it.
+                arrival = self._in_flight[-1][0] if self._in_flight else np.inf
+                self._now = max(self._now, min(arrival, until))
+        if self._has_camera:
+            if self._now >= (self._frame + 1) * self._period:  # the next one is there
+                return False
+            self._now = max(self._now, self._frame * self._period)
+        self._deliver()
+        return True
+
     def _step(self, frame: np.ndarray) -> np.ndarray:
         """Do as the student node's inference thread does with a frame."""
-        self._deliver()
-        until = self.client.wait_until()
-        if until is not None and self._method.on_network:
-            # It waits for the last one; whichever was late comes before it.
-            arrival = self._in_flight[-1][0] if self._in_flight else np.inf
-            self._now = max(self._now, min(arrival, until))
-            self._deliver()
         # The camera's clock does not stand where the client waits.
-        mask = self.client.on_frame(frame, self._now, self._frame * self._profile.t_si)
+        mask = self.client.on_frame(frame, self._now, self._frame * self._period)
         self._now += self._profile.t_si
         return mask
 
@@ -254,6 +286,7 @@ class Simulation:
             except UpdateRejected:
                 continue
             record.next_stride = self.client.stride
+            record.round_trip = self._now - record.seconds
 
     def _arrival_clock(self) -> float:
         """Return the time that arrivals are told in: frames where the delay is in frames."""
@@ -281,7 +314,7 @@ class Simulation:
         begin = max(received, self._server_free)
         try:
             update = self._server.on_key_frame(
-                replace(key_frame, frame=decode_image(image_format, data)),
+                replace(key_frame, frame=decode_image(image_format, data)), self._on_step,
                 waited=begin - received if on_network else 0.0)
             self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
         except KeyFrameError as error:
@@ -300,11 +333,14 @@ class Simulation:
         if not record.lost:
             self._in_flight.append((arrival, update, record))
 
+    def _on_step(self) -> None:
+        self._trained += self._t_sd
+
     def _bound(self, run: Run) -> None:
         """Add the bounds of the analytic model, for the cheapest and the dearest whole cycle."""
         cycles = run.key_frames[:-1]
         if not cycles or self._method.client.stride_rate:
-            # The model counts strides in frames.
+            # The model does not know strides that go on while the client waits.
             return
         profile, link = self._profile, self._profile.link
         settings, strides = self._server.settings, self._method.client
@@ -313,7 +349,7 @@ class Simulation:
             link.time_up(record.bytes_up) + link.time_down(record.bytes_down),
             record.bytes_up + record.bytes_down) for record in cycles]
         options = [{**limits, 'max_updates': settings.max_updates}
-                   for limits in analytic_strides(strides)]
+                   for limits in analytic_strides(strides, profile.t_si)]
         run.throughput_bounds, run.traffic_bounds = (
             Bounds.around(bounds(cost, **option) for cost in costs for option in options)
             for bounds in (analytic_model.throughput_bounds, analytic_model.traffic_bounds))

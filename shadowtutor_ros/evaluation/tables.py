@@ -132,14 +132,15 @@ def summary_table(title: str, series: list[Series], rate: float = 0.0) -> str:
         f'{rates.pop():g} frames/s' if len(rates) == 1 else "the videos' rates")
     header = ['', 'videos', 'mIoU, %', 'mIoU of present classes, %', 'key frames, %',
               'kB up per key frame', 'kB down per key frame', 'steps per key frame',
-              'bytes per frame', f'kbit/s at {at}']
+              's to its update', 'bytes per frame', f'kbit/s at {at}']
     rows = [[
         one.name, str(len(one.runs)),
         _number(100 * one.mean('miou')), _number(100 * one.mean('miou_present')),
         _number(100 * one.mean('key_frame_ratio')),
         _number(1e-3 * one.mean('bytes_up_per_key_frame'), 1),
         _number(1e-3 * one.mean('bytes_down_per_key_frame'), 1),
-        _number(_steps(one), 1), f"{one.mean('bytes_per_frame'):.0f}",
+        _number(_steps(one), 1), _number(one.mean('round_trip')),
+        f"{one.mean('bytes_per_frame'):.0f}",
         f'{kbit_per_s(one, rate):.0f}'] for one in series]
     note = ''
     if len({tuple(sorted(run['video'] for run in one.runs)) for one in series}) > 1:

@@ -8,6 +8,8 @@ from typing import Iterable
 
 import yaml
 
+from shadowtutor_ros.algorithms.presets import PRESETS
+
 Value = bool | int | float | str | list[str]
 
 #: Packages of camera drivers, and what they call their executables.
@@ -131,6 +133,10 @@ def _params_file(name: str, default: str, node: str) -> Argument:
         name, f'YAML file with the parameters of {node}; empty: {default}.', Path)
 
 
+PRESET = Argument(
+    'preset', "'thin' for a slow link, 'rich' for a good one and a teacher with a GPU; it wins over "
+    'params_file. The same on robot and workstation.', choices=('', *PRESETS))
+
 _SEEN = (
     Argument(
         'classes', "What is to be seen: \"['forklift', 'pallet', 'auto: car, bus']\", or "
@@ -158,7 +164,7 @@ _TAIL = (USE_SIM_TIME, LOG_LEVEL, USE_RESPAWN)
 
 STUDENT = (
     NAMESPACE, STUDENT_NAME, IMAGE_TOPIC, *_STUDENT, THREADS, WEIGHTS,
-    _params_file('params_file', 'config/student.yaml', 'the node'), *_TAIL)
+    _params_file('params_file', 'config/student.yaml', 'the node'), PRESET, *_TAIL)
 
 TEACHER = (
     NAMESPACE, TEACHER_NAME,
@@ -167,7 +173,7 @@ TEACHER = (
         f"\"['/robot1', '/robot2']\" or '/robot1, /robot2'; 'auto': all there are{_AS_IN_FILE}.",
         list),
     *_TAUGHT, THREADS, WEIGHTS,
-    _params_file('params_file', 'config/teacher.yaml', 'the node'), *_TAIL)
+    _params_file('params_file', 'config/teacher.yaml', 'the node'), PRESET, *_TAIL)
 
 _DRIVER = (
     Argument(
@@ -193,7 +199,7 @@ _ROBOT = (
     replace(IMAGE_TOPIC, default='', text=IMAGE_TOPIC.text[:-1]
             + '; empty: <camera_name>/image_raw.'),
     *_STUDENT, THREADS, WEIGHTS,
-    _params_file('params_file', 'config/student.yaml', 'the student'))
+    _params_file('params_file', 'config/student.yaml', 'the student'), PRESET)
 
 ROBOT = (NAMESPACE, *_DRIVER, *_ROBOT, RVIZ, RVIZ_CONFIG, *_TAIL)
 
@@ -249,7 +255,7 @@ DEMO = (
             'for the teacher each; empty: half of the cores.'),
     WEIGHTS, CAMERA_NAME, STUDENT_NAME, TEACHER_NAME,
     Argument('params_file', 'One YAML file with the parameters of all three nodes, in sections '
-             'with their names; empty: the files in config/.', Path),
+             'with their names; empty: the files in config/.', Path), PRESET,
     replace(RVIZ, text=RVIZ.text[:-1] + '; the demo ends with its window.'), RVIZ_CONFIG,
     *_TAIL)
 

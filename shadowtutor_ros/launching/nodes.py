@@ -67,7 +67,7 @@ def student(context: LaunchContext, values: Values) -> Launched:
             for images in (name, f'{name}/compressed')}
     return [_node(
         'student_node', values['student_name'], values,
-        [_file(values, 'params_file', 'student.yaml'), parameters],
+        [*_files(values, 'student.yaml'), parameters],
         remappings=[('image', topic)])]
 
 
@@ -75,7 +75,7 @@ def teacher(context: LaunchContext, values: Values) -> Launched:
     """Return the teacher node."""
     return [_node(
         'teacher_node', values['teacher_name'], values,
-        [_file(values, 'params_file', 'teacher.yaml'),
+        [*_files(values, 'teacher.yaml'),
          _given(values, (
              'robots', 'teacher', 'teacher_weights', 'threads', 'weights', 'use_sim_time'))])]
 
@@ -219,11 +219,24 @@ def _given(values: Values, names: tuple[str, ...]) -> dict[str, Any]:
             for name, value in given.items()}
 
 
+def _files(values: Values, default: str) -> list[str]:
+    """Return the paths of the parameter file and of the preset's, if that has one."""
+    files = [_file(values, 'params_file', default)]
+    if values['preset']:
+        # One that changes nothing of a node has no file for it.
+        files += filter(os.path.isfile, [_config('presets', values['preset'], default)])
+    return files
+
+
+def _config(*parts: str) -> str:
+    """Return the path of a file in config/."""
+    return str(Path(FindPackageShare('shadowtutor_ros').find('shadowtutor_ros'), 'config', *parts))
+
+
 def _file(values: Values, name: str, default: str) -> str:
     """Return the path of a file that is given, else of one in config/."""
     if not values[name]:
-        return str(Path(FindPackageShare('shadowtutor_ros').find('shadowtutor_ros'), 'config',
-                        default))
+        return _config(default)
     if not os.path.isfile(values[name]):
         raise ArgumentError(f"{name} '{values[name]}' is not a file")
     return values[name]

@@ -94,5 +94,5 @@ class CostMeter:
             measured.key_frame_bytes + measured.update_bytes)
         return tuple(
             Bounds.around(bounds(costs, **strides, max_updates=self.max_updates)
-                          for strides in analytic_strides(settings))
+                          for strides in analytic_strides(settings, costs.t_si))
             for bounds in (throughput_bounds, traffic_bounds))

@@ -4,10 +4,12 @@ What is made from the tables of parameters: config/*.yaml and docs/parameters.md
 ``python -m shadowtutor_ros.nodes.parameter_files`` writes them anew.
 """
 
+from dataclasses import replace
 import json
 from pathlib import Path
 import textwrap
 
+from shadowtutor_ros.algorithms.presets import PRESETS
 from shadowtutor_ros.nodes.camera_parameters import CAMERA
 from shadowtutor_ros.nodes.parameters import Parameter, Value
 from shadowtutor_ros.nodes.student_parameters import STUDENT
@@ -24,7 +26,7 @@ def _yaml(value: Value) -> str:
 
 
 def as_yaml(table: tuple[Parameter, ...]) -> str:
-    """Write a parameter file: every parameter at its default, with its description."""
+    """Write a parameter file: each parameter at its default, with its description."""
     lines = [f'# {_ORIGIN}', '/**:', '  ros__parameters:']
     group = ''
     for parameter in table:
@@ -37,6 +39,13 @@ def as_yaml(table: tuple[Parameter, ...]) -> str:
             f'{parameter.text} ({parameter.type_name}{parameter.limits})', 90))
         lines.append(f'{indent}{name}: {_yaml(parameter.default)}')
     return '\n'.join(lines) + '\n'
+
+
+def changed(preset: str, table: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """Return the parameters of a node that a preset changes, with its values as defaults."""
+    values = PRESETS[preset]
+    return tuple(replace(parameter, default=values[parameter.name]) for parameter in table
+                 if parameter.name in values)
 
 
 def as_markdown() -> str:
@@ -61,9 +70,15 @@ def as_markdown() -> str:
 def files() -> dict[str, str]:
     """Return what is made from the tables: the contents by path in the repository."""
     made = {f'config/{name}.yaml': as_yaml(table) for name, table in TABLES.items()}
-    return {**made, 'docs/parameters.md': as_markdown()}
+    presets = {
+        f'config/presets/{preset}/{name}.yaml': as_yaml(parameters)
+        for preset in PRESETS for name, table in TABLES.items()
+        if (parameters := changed(preset, table))}
+    return {**made, **presets, 'docs/parameters.md': as_markdown()}
 
 
 if __name__ == '__main__':
     for path, text in files().items():
-        (Path(__file__).parents[2] / path).write_text(text)
+        target = Path(__file__).parents[2] / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)

@@ -10,11 +10,11 @@ _CLIENT = ClientSettings()
 
 STUDENT = (
     Parameter(
-        'min_stride', _CLIENT.min_stride, 'MIN_STRIDE: smallest number of frames from one key '
-        'frame to the next', (1, 10000)),
+        'min_stride', _CLIENT.min_stride, 'MIN_STRIDE: smallest number of frames, of stride_rate '
+        'a second, from one key frame to the next', (1, 10000)),
     Parameter(
-        'max_stride', _CLIENT.max_stride, 'MAX_STRIDE: largest number of frames from one key '
-        'frame to the next', (1, 10000)),
+        'max_stride', _CLIENT.max_stride, 'MAX_STRIDE: largest number of frames, of stride_rate a '
+        'second, from one key frame to the next', (1, 10000)),
     Parameter(
         'late_update', _CLIENT.late_update, 'what to do if the update has not arrived min_stride '
         "frames after its key frame: 'continue' with the current weights, or 'wait' for it, as in "
@@ -37,8 +37,8 @@ STUDENT = (
         'enters (0.5 % of the frame, for half a second); 0: never, and nobody looks for them',
         (0.0, 10.0)),
     Parameter(
-        'still_stride', _CLIENT.still_stride, 'frames between the key frames of a still scene',
-        (1, 1000000)),
+        'still_stride', _CLIENT.still_stride, 'frames, of stride_rate a second, between the key '
+        'frames of a still scene', (1, 1000000)),
     Parameter(
         'classes', [''], "what is to be seen, such as ['forklift', 'pallet', 'auto: car, bus']: "
         'background is 0, and these are 1, 2, … in the masks; a teacher that knows them has to '

@@ -49,6 +49,9 @@ TEACHER = (
         'them)',
         choices=tuple(ENCODINGS)),
     Parameter(
+        'training_seconds', _SERVER.training_seconds, 'seconds after which no further training '
+        'step is taken on a key frame; 0: MAX_UPDATES alone decides', (0.0, 600.0)),
+    Parameter(
         'teacher', 'maskrcnn_resnet50_fpn', 'a torchvision network, the path of an ONNX file, '
         "'hf:<id or folder>' of Hugging Face transformers, 'scene', or 'package.module:Class'",
         read_only=True),

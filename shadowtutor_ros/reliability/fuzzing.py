@@ -173,7 +173,8 @@ class Robot:
         self.now = 0.0
         self.asked: KeyFrame | None = None
         self.client = Client(
-            self, self._send, ClientSettings(min_stride=1, max_stride=3, drift=0.0, still=0.0),
+            self, self._send,
+            ClientSettings(min_stride=1, max_stride=3, stride_rate=0.0, drift=0.0, still=0.0),
             session_id=5, student_id=1)
         self._checksum = self.checksum()
 

@@ -59,7 +59,7 @@ class Rig:
         student = {
             'status_period': 0.1, 'threads': 1, 'update_timeout': UPDATE_TIMEOUT,
             # Often a key frame, whatever the scene does.
-            'min_stride': 8, 'max_stride': 12, 'still': 0.0,
+            'min_stride': 8, 'max_stride': 12, 'stride_rate': 0.0, 'still': 0.0,
             'qos_overrides': {
                 # Large images over best effort get lost even on one machine.
                 f'{namespace}/image': {'subscription': {'reliability': 'reliable'}},

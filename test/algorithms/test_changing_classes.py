@@ -44,7 +44,9 @@ class Loop:
         self.key_frames, self.updates, self.masks = [], [], []
         self.client = Client(
             InferenceEngine(student), self.key_frames.append,
-            ClientSettings(min_stride=2, max_stride=2, drift=0.0, still=0.0, update_timeout=5.0),
+            ClientSettings(
+                min_stride=2, max_stride=2, stride_rate=0.0, drift=0.0, still=0.0,
+                update_timeout=5.0),
             session_id=5, student_id=1)
         self.now = 0.0
 

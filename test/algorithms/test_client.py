@@ -19,11 +19,13 @@ FRAME = np.zeros((64, 96, 3), np.uint8)
 
 
 class Robot:
-    """A client with what it did, in order: frames, key frames; a frame takes a second."""
+    """A client with what it did, in order: frames, key frames; a frame a second."""
 
-    def __init__(self, student, **settings):
+    def __init__(self, student, period=1.0, **settings):
+        self.period = period
         self.settings = ClientSettings(**{
-            'update_timeout': 100.0, 'min_stride': 8, 'drift': 0.0, 'still': 0.0, **settings})
+            'update_timeout': 100.0, 'min_stride': 8, 'stride_rate': 0.0, 'drift': 0.0,
+            'still': 0.0, **settings})
         self.events = []
         self.key_frames = []
         self.engine = InferenceEngine(student)
@@ -73,7 +75,7 @@ class Robot:
         before = len(self.key_frames)
         for _ in range(frames):
             self.client.on_frame(FRAME, self.now)
-            self.now += 1
+            self.now += self.period
         return [key_frame.frame_index for key_frame in self.key_frames[before:]]
 
     def run_to_key_frame(self):
@@ -776,16 +778,19 @@ def test_a_flash_is_no_cut(student):
     assert len(robot.key_frames) == 1
 
 
-def test_early_key_frames_are_min_stride_apart(student):
-    robot = Robot(student, drift=0.3, min_stride=8)
+@pytest.mark.parametrize('settings, apart', [
+    # Of a camera of 48 frames a second; 8 of 12 a second are 0.67 s.
+    ({}, 8), ({'stride_rate': 12.0, 'period': 0.021}, 32)])
+def test_early_key_frames_are_min_stride_apart(student, settings, apart):
+    robot = Robot(student, drift=0.3, min_stride=8, **settings)
     random, indices = torch.Generator().manual_seed(0), []
-    for _ in range(40):
+    for _ in range(5 * apart):
         robot.features = torch.rand(1, 128, 2, 3, generator=random) ** 4
         indices += robot.run(1)
         if robot.client.awaiting_update:
             answer(robot)
     assert len(indices) >= 4 and indices[0] == 0
-    assert all(np.diff(indices[1:]) == 8), indices
+    assert all(np.diff(indices[1:]) == apart), indices
 
 
 def test_no_early_key_frame_while_one_is_awaited_or_without_a_teacher(student):

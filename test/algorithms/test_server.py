@@ -204,6 +204,13 @@ def test_warming_up_trains_a_copy(make_server, student, pictures):
                for name, tensor in server.session.initial.items())
 
 
+@pytest.mark.parametrize('seconds, steps', [(0.0, 8), (3.0, 3), (0.5, 1)])
+def test_training_ends_with_its_time(make_server, settings, pictures, student, seconds, steps):
+    # The clock ticks once after each step, when it is asked whether there is time left.
+    settings.threshold, settings.training_seconds = 0.999, seconds
+    assert Robot(student).ask(make_server(), pictures[0]).steps == steps
+
+
 def test_learns(make_server, student, pictures):
     updates = Robot(student).play(make_server(), pictures[:1] * 6)
     assert updates[0].metric_before < 0.3 and updates[-1].metric_after > 0.8

@@ -28,7 +28,7 @@ class Robot:
     def __init__(self, rate=10.0, width=0, **settings):
         engine = InferenceEngine(Student.load(''), width=width)
         self.key_frames = []
-        self.settings = ClientSettings(**settings)
+        self.settings = ClientSettings(**{'stride_rate': 0.0, **settings})
         self.client = Client(engine, self.key_frames.append, self.settings)
         self.rate = rate
         #: Of the answers: before and after the training.
@@ -116,7 +116,9 @@ def enter(seed, walks, rate=10.0, seconds=60.0):
 
     :returns: their share of the frame, and the seconds from 0.5 % to the next key frame.
     """
-    robot, picture, camera = Robot(rate), street(seed), Camera(seed)
+    # With strides in time, as by default: they do not decide when somebody is seen.
+    robot = Robot(rate, stride_rate=ClientSettings().stride_rate)
+    picture, camera = street(seed), Camera(seed)
     person = cut_out(seed + 100)
     robot.watch(camera(picture) for _ in range(30))
     quiet = robot.watch(camera(picture) for _ in range(70))
@@ -207,6 +209,14 @@ def test_early_key_frames_are_min_stride_apart_where_there_is_much_to_learn(stil
     robot.metrics = 0.5, 0.95
     indices = flicker(robot, camera, still[0], 200)
     assert len(indices) >= 8 and min(np.diff(indices)) >= robot.settings.min_stride
+
+
+def test_slow_strides_do_not_keep_whoever_enters_waiting(still):
+    # Of a camera of ten frames a second; ten of 25 a second are 0.4 s.
+    robot, camera = mastered(still[0], stride_rate=2.5)
+    robot.metrics = 0.5, 0.95
+    indices = flicker(robot, camera, still[0], 100)
+    assert len(indices) >= 8 and min(np.diff(indices)) >= 4, indices
 
 
 def test_something_to_learn_ends_the_patience(still):

@@ -14,9 +14,11 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from shadowtutor_ros.algorithms.presets import PRESETS
 from shadowtutor_ros.commands.main import main
 from shadowtutor_ros.evaluation.label_cache import Labels
 from shadowtutor_ros.evaluation.profile import load_profile
+from shadowtutor_ros.evaluation.settings import default_settings
 from shadowtutor_ros.world.scenes import Scene
 
 FRAMES = 12
@@ -149,6 +151,19 @@ def test_the_papers_settings_do_not_come_from_the_defaults(videos, tmp_path):
     assert settings['learning_rate'] == 0.003 and settings['late_update'] == 'continue'
 
 
+def test_a_preset_changes_the_defaults(videos, tmp_path, capfd):
+    out = tmp_path / 'out'
+    assert evaluate(videos[0], '--methods', 'wild', '--preset', 'rich', '--frames', '2', '--set',
+                    'max_updates=9', '--out', out) == 0
+    (run,) = runs(out)
+    assert run['settings'] == {
+        **default_settings(), **PRESETS['rich'], 'max_updates': 9, 'late_update': 'wait',
+        'update_timeout': 3600.0, 'always_offered': ['person']}
+    with pytest.raises(SystemExit):
+        evaluate(videos[0], '--preset', 'rich', '--paper-settings')
+    assert '--paper-settings' in capfd.readouterr().err
+
+
 def test_processes_give_the_same_results(videos, tmp_path):
     options = ['--methods', 'wild,partial', '--set', 'max_updates=2', '--set', 'threshold=0.95']
     for jobs in (1, 3):
@@ -162,7 +177,7 @@ def test_sweep_over_the_bandwidth(videos, tmp_path):
     assert evaluate(
         videos[0], '--methods', 'wild,partial,naive', '--bandwidth', '80,0.2', '--bandwidth-down',
         '8', '--latency', '0.01', '--set', 'max_updates=1', '--set', 'min_stride=2', '--set',
-        'max_stride=4', '--out', out) == 0
+        'max_stride=4', '--set', 'stride_rate=0', '--out', out) == 0
     found = [(run['method'], run['mbit_per_s_link_up'], run['mbit_per_s_link_down'])
              for run in runs(out)]
     assert found == [('wild', None, None), ('partial', 80, 8), ('partial', 0.2, 8),
@@ -238,6 +253,24 @@ def test_frames_labels_and_predictions_are_saved(videos, tmp_path):
     assert np.array_equal(
         label, np.asarray(Image.open(saved / '1.mp4' / folders[0] / '000000.png')))
     assert cv2.imread(str(saved / '1.mp4' / 'images' / '000000.png')).shape == (184, 320, 3)
+
+
+def test_in_real_time_a_slow_robot_drops_frames(videos, tmp_path):
+    def run_of(name, *options):
+        assert evaluate(videos[0], '--methods', 'partial', '--set', 'max_updates=1', '--frames',
+                        '8', '--real-time', *options, '--out', tmp_path / name) == 0
+        return runs(tmp_path / name)[0]
+
+    quick, slow = run_of('quick', '--profile', 'wifi'), run_of('slow')
+    # At 25 frames/s, of which one of 30 ms takes all and one of 150 ms every third or fourth.
+    assert quick['dropped'] == 0 and slow['dropped'] == 5
+    assert [index for index, value in enumerate(slow['miou_by_frame']) if value is not None] == [
+        0, 3, 7]
+    assert quick['seconds'] == pytest.approx(8 / 25)
+    assert quick['mbit_per_s'] == pytest.approx(1e-3 * quick['kbit_per_s_at_rate'])
+    assert quick['settings']['late_update'] == 'continue' and quick['conditions']['real_time']
+    assert 0.1 < quick['round_trip'] < 0.3
+    assert run_of('wait', '--late-update', 'wait')['settings']['late_update'] == 'wait'
 
 
 def test_resampling_and_cutting(videos, tmp_path):

@@ -94,16 +94,17 @@ def test_files_that_hold_no_profile(tmp_path, text, said):
 
 
 def test_missing_profile_names_those_there_are():
-    with pytest.raises(ProfileError, match="'nowhere' cannot be read .* give paper, or"):
+    with pytest.raises(ProfileError, match="'nowhere' cannot be read .* give paper or wifi, or"):
         load_profile('nowhere')
 
 
 # --- the paper's figures -----------------------------------------------------------------------
 
-def test_every_value_of_the_paper_has_its_derivation(paper):
+@pytest.mark.parametrize('name', ['paper', 'wifi'])
+def test_every_value_has_its_derivation(name):
     names = {'t_si', 't_sd', 't_ti', 'key_frame_bytes', 'update_bytes', 'link.bandwidth_up',
              'link.bandwidth_down', 'link.latency', 'link.loss'}
-    assert names <= set(paper.derivation)
+    assert names <= set(load_profile(name).derivation)
 
 
 def test_throughput_of_the_paper_is_within_the_bounds(paper):

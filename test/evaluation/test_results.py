@@ -16,10 +16,10 @@ from shadowtutor_ros.evaluation.simulate import KeyFrameRecord, Method, Run
 from shadowtutor_ros.sources.videos import Clip
 
 
-def trial(name='partial', delay=None, video='film.mp4'):
+def trial(name='partial', delay=None, video='film.mp4', real_time=False):
     return Trial(
         Labelling(video, Clip(video, 640, 40, 7.0), 'scene', 'DEFAULT', 'cpu', Path('cache'), LVS),
-        'student.pth', Method(name, delay), load_profile('paper'))
+        'student.pth', Method(name, delay), load_profile('paper'), real_time=real_time)
 
 
 def identity(*arguments, label='', learning_rate=0.01, threads=1, **options):
@@ -29,8 +29,8 @@ def identity(*arguments, label='', learning_rate=0.01, threads=1, **options):
 
 def a_run():
     return Run(
-        20, 4.0, [0.5, 0.7], [0.6, float('nan')], [
-            KeyFrameRecord(0, 0.0, 0.4, 0.8, 8, 1000, 500, next_stride=10),
+        20, 3, 4.0, [0.5, 0.7], [0.6, float('nan')], [
+            KeyFrameRecord(0, 0.0, 0.4, 0.8, 8, 1000, 500, next_stride=10, round_trip=0.25),
             KeyFrameRecord(10, 2.0, float('nan'), 0.8, 2, 3000, 0, lost=True)],
         Bounds(4.0, 6.0), Bounds(1000.0, 9000.0))
 
@@ -38,9 +38,11 @@ def a_run():
 def test_the_figures_of_a_run_by_hand():
     summary = summarize(identity(), 7.0, a_run())
     wanted = {
-        'video': 'film.mp4', 'method': 'partial', 'update_delay': None, 'frames': 20, 'rate': 7.0,
+        'video': 'film.mp4', 'method': 'partial', 'update_delay': None, 'frames': 20,
+        'dropped': 3, 'rate': 7.0,
         'mbit_per_s_link_up': 80.0, 'miou': 0.6, 'miou_present': 0.6, 'key_frames': 2,
-        'key_frame_ratio': 0.1, 'steps': 10, 'lost': 1, 'bytes_up': 4000, 'bytes_down': 500,
+        'key_frame_ratio': 0.1, 'steps': 10, 'lost': 1, 'round_trip': 0.25, 'bytes_up': 4000,
+        'bytes_down': 500,
         'bytes_up_per_key_frame': 2000, 'bytes_down_per_key_frame': 250,
         'bytes_per_key_frame': 2250, 'bytes_per_frame': 225, 'seconds': 4.0, 'fps': 5.0,
         'kbit_per_s_at_rate': 225 * 8 * 7 / 1000, 'mbit_per_s_up': 0.008,
@@ -64,8 +66,14 @@ def test_a_fixed_delay_says_nothing_about_time():
     run = a_run()
     run.throughput_bounds = run.traffic_bounds = None
     summary = summarize(identity('partial', 8), 7.0, run)
-    for name in ('seconds', 'fps', 'mbit_per_s', 'cycle_fps', 'fps_bounds', 'within_bounds'):
+    for name in ('seconds', 'round_trip', 'fps', 'mbit_per_s', 'cycle_fps', 'fps_bounds',
+                 'within_bounds'):
         assert summary[name] is None
+    # But where a camera gives the time.
+    timed = identity('partial', 8, real_time=True)
+    summary = summarize(timed, 7.0, run)
+    assert timed['conditions']['real_time'] and not identity()['conditions']['real_time']
+    assert summary['seconds'] == 4.0 and summary['round_trip'] == 0.25
     assert summary['kbit_per_s_at_rate'] > 0
 
 

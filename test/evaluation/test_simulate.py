@@ -40,14 +40,16 @@ def student():
 
 def papers_client(**changes):
     """Make a client that strides as the paper's does."""
-    return ClientSettings(**{'min_stride': 8, 'drift': 0.0, 'still': 0.0, **changes})
+    return ClientSettings(**{
+        'min_stride': 8, 'stride_rate': 0.0, 'drift': 0.0, 'still': 0.0, **changes})
 
 
-def simulate(clip, student, name='partial', profile=PAPER, on_frame=None, teacher=None, **options):
+def simulate(clip, student, name='partial', profile=PAPER, on_frame=None, teacher=None, rate=0.0,
+             **options):
     options = {'client': papers_client(late_update='wait', update_timeout=1e9),
                'server': ServerSettings(max_updates=2), 'image_format': 'raw', **options}
     frames, labels = clip
-    simulation = Simulation(Method(name, **options), student, profile, teacher)
+    simulation = Simulation(Method(name, **options), student, profile, teacher, rate=rate)
     return simulation.run(frames, labels, on_frame or (lambda index, mask: None))
 
 
@@ -151,12 +153,59 @@ def test_full_training_may_take_a_time_of_its_own(clip, student):
     check_bounds(full)
 
 
+@pytest.mark.parametrize('seconds, steps', [(0.0, 4), (2.5, 3)])
+def test_training_has_the_time_of_the_profile(clip, student, seconds, steps):
+    server = ServerSettings(max_updates=4, threshold=0.99, training_seconds=seconds)
+    run = simulate(clip, student, profile=replace(PAPER, t_sd=1.0), server=server, update_delay=8)
+    assert {record.steps for record in run.key_frames} == {steps}
+
+
 def test_a_client_that_goes_on_is_not_slowed_by_the_network(clip, student):
     slow = with_link(bandwidth_up=1e4, bandwidth_down=1e4)
     run = simulate(clip, student, profile=slow, client=papers_client(update_timeout=1e9))
     assert run.seconds == pytest.approx(FRAMES * PAPER.t_si)
     waiting = simulate(clip, student, profile=slow)
     assert waiting.seconds > run.seconds
+
+
+def test_a_camera_gives_its_frames_at_its_own_rate(clip, student):
+    quick, slow = replace(PAPER, t_si=0.03), replace(PAPER, t_si=0.095)
+    seen = []
+    run = simulate(clip, student, 'wild', quick, rate=25.0, on_frame=lambda *_: seen.append(_[0]))
+    assert seen == list(range(FRAMES)) and run.dropped == 0
+    assert run.seconds == pytest.approx(FRAMES / 25)
+    # What is there when the robot is done with the last one, and nothing that is older.
+    seen.clear()
+    run = simulate(clip, student, 'wild', slow, rate=25.0, on_frame=lambda *_: seen.append(_[0]))
+    assert seen[:6] == [0, 2, 4, 7, 9, 11]
+    assert run.frames == FRAMES and run.dropped == FRAMES - len(seen)
+    assert [index for index, value in enumerate(run.miou_by_frame)
+            if not np.isnan(value)] == seen
+    assert run.miou == pytest.approx(np.nanmean(run.miou_by_frame))
+
+
+@pytest.mark.parametrize('rate', [10.0, 20.0])
+def test_strides_in_time_are_those_of_the_camera(clip, student, rate):
+    # Four of them are 0.78 s.
+    client = papers_client(stride_rate=5.1, min_stride=4, max_stride=4)
+    run = simulate(clip, student, profile=replace(PAPER, t_si=0.03), update_delay=1, rate=rate,
+                   client=client)
+    assert [record.frame for record in run.key_frames] == list(range(0, FRAMES, int(0.8 * rate)))
+    assert [record.round_trip for record in run.key_frames] == pytest.approx(
+        len(run.key_frames) * [1 / rate])
+    assert run.throughput_bounds is None
+
+
+def test_a_camera_does_not_stand_where_the_client_waits(clip, student):
+    slow = replace(with_link(latency=0.3), t_si=0.03, t_ti=0.0, t_sd=0.0)
+    seen = []
+    run = simulate(
+        clip, student, profile=slow, rate=20.0, on_frame=lambda *_: seen.append(_[0]),
+        client=papers_client(late_update='wait', min_stride=4))
+    # Sent at 0 s, awaited at 4 masks, there 0.6 s later and some bytes.
+    assert seen[:5] == [0, 1, 2, 3, 12]
+    assert run.key_frames[0].round_trip == pytest.approx(0.6, abs=0.02)
+    assert run.seconds == pytest.approx(FRAMES / 20)
 
 
 def test_lost_messages_are_survived(clip, student):

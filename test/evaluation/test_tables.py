@@ -26,6 +26,7 @@ def a_run(video='a.mp4', method='partial', delay=None, link=None, miou=0.5, fps=
             'loss': 0.0}},
         'frames': 20, 'rate': fps or 30, 'miou': miou, 'miou_present': miou + 0.1,
         'key_frames': len(records), 'key_frame_ratio': len(records) / 20, 'steps': 6,
+        'round_trip': 0.3,
         'bytes_up_per_key_frame': 1000, 'bytes_down_per_key_frame': 500, 'bytes_per_frame': 225.0,
         'kbit_per_s_at_rate': 225 * 8e-3 * (fps or 30),
         'seconds': link and 4.0, 'fps': link and 5.0, 'mbit_per_s': link and 0.3,
@@ -89,7 +90,8 @@ def test_a_row_for_each_configuration():
                     a_run(delay=8, label='two', bytes_per_frame=100.0)])
     header, one, two = rows(summary_table('Means', series), 'Means')
     assert header[-1] == 'kbit/s at 30 frames/s'
-    assert one == ['one P-8', '2', '60.00', '70.00', '15.00', '1.0', '0.5', '2.0', '225', '54']
+    assert one == ['one P-8', '2', '60.00', '70.00', '15.00', '1.0', '0.5', '2.0', '0.30', '225',
+                   '54']
     header, one, two = rows(summary_table('Means', series, rate=7), 'Means')
     assert header[-1] == 'kbit/s at 7 frames/s' and (one[-1], two[-1]) == ('13', '6')
     assert kbit_per_s(series[1], 10.0) == pytest.approx(8)

@@ -26,8 +26,8 @@ class Robot:
         prefix = f'{namespace}/' if namespace else ''
         self.node = ros.start(
             StudentNode, [f'__ns:=/{namespace}'] if namespace else [], threads=1, min_stride=2,
-            max_stride=4, status_period=0.1, update_timeout=60.0, drift=0.0, still=0.0,
-            **parameters)
+            max_stride=4, stride_rate=0.0, status_period=0.1, update_timeout=60.0, drift=0.0,
+            still=0.0, **parameters)
         self.masks = ros.collect(Image, f'{prefix}segmentation/mask')
         self.statuses = ros.collect(TutorStatus, f'{prefix}student/status')
         self.key_frames = ros.collect(KeyFrame, f'{prefix}key_frames')

@@ -34,16 +34,23 @@ def test_costs_and_bounds_by_hand():
     add(meter)
     costs = meter.costs()
     assert astuple(costs) == pytest.approx((0.1, 0.1, 0.2, 0.3, 100, 300))
-    throughput, traffic = meter.bounds(ClientSettings(4, 8, drift=0.0, still=0.0))
+    throughput, traffic = meter.bounds(ClientSettings(4, 8, stride_rate=0.0, drift=0.0, still=0.0))
     assert throughput.lower == pytest.approx(4 / (0.4 + 0.8 + 0.2 + 0.3))
     assert throughput.upper == pytest.approx(8 / (0.4 + 0.5))
     assert traffic.lower == pytest.approx(3200 / (0.8 + 0.8 + 0.2 + 0.3))
     assert traffic.upper == pytest.approx(3200 / 0.5)
 
     # A key frame may come early where the scene drifts, and late where it is still.
-    wide = meter.bounds(ClientSettings(4, 8, drift=0.4, still=0.1, still_stride=64))
+    wide = meter.bounds(ClientSettings(
+        4, 8, stride_rate=0.0, drift=0.4, still=0.1, still_stride=64))
     assert wide[0].lower == pytest.approx(1 / (0.1 + 0.8 + 0.2 + 0.3))
     assert wide[1].lower == pytest.approx(3200 / (6.4 + 0.8 + 0.2 + 0.3))
+
+    # Strides that count five a second are twice as many frames of a tenth of one.
+    timed = meter.bounds(ClientSettings(4, 8, stride_rate=5.0, drift=0.0, still=0.0))
+    assert timed[0].lower == pytest.approx(8 / (0.8 + 0.8 + 0.2 + 0.3))
+    assert timed[1].lower == pytest.approx(3200 / (1.6 + 0.8 + 0.2 + 0.3))
+    assert timed[1].upper == pytest.approx(3200 / 0.8)
 
 
 def test_one_slow_sample_does_not_count_and_old_ones_are_forgotten():

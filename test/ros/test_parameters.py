@@ -8,7 +8,9 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter as RosParameter
 import yaml
 
-from shadowtutor_ros.nodes.parameter_files import files, TABLES
+from shadowtutor_ros.algorithms.presets import PRESETS
+from shadowtutor_ros.algorithms.server import SILENCE
+from shadowtutor_ros.nodes.parameter_files import changed, files, TABLES
 from shadowtutor_ros.nodes.parameters import (
     Parameter, ParameterError, ParameterNode, Parameters)
 
@@ -99,3 +101,29 @@ def test_a_wrong_value_is_named_at_the_start_and_later(ros, name, value, expecte
 def test_what_is_fixed_says_where_it_is_given(ros):
     result = set_as_users_do(ros, ros.start(Tutor), 'threads', 2)
     assert not result.successful and 'threads is fixed while the node runs' in result.reason
+
+
+@pytest.mark.parametrize('preset', PRESETS)
+def test_a_preset_changes_parameters_of_the_nodes(preset):
+    left = dict(PRESETS[preset])
+    for name, table in TABLES.items():
+        parameters = changed(preset, table)
+        path = f'config/presets/{preset}/{name}.yaml'
+        assert bool(parameters) == (path in files())
+        defaults = {parameter.name: parameter for parameter in table}
+        for parameter in parameters:
+            default = defaults[parameter.name]
+            assert parameter.default == left.pop(parameter.name) != default.default
+            assert type(parameter.default) is type(default.default)
+            assert default.fault(parameter.default) is None and not default.read_only
+            value = yaml.safe_load(files()[path])['/**']['ros__parameters']
+            for part in parameter.name.split('.'):
+                value = value[part]
+            assert value == parameter.default
+    assert not left, 'of no node'
+
+
+@pytest.mark.parametrize('preset', [{}, *PRESETS.values()], ids=['defaults', *PRESETS])
+def test_a_student_before_a_still_scene_is_not_taken_for_one_that_is_gone(preset):
+    values = {parameter.name: parameter.default for parameter in TABLES['student']} | preset
+    assert values['still_stride'] / values['stride_rate'] < SILENCE

@@ -224,6 +224,7 @@ def test_what_is_wrong_is_one_clear_error(ros, weights, parameters, error):
 
 def test_student_and_teacher_hold_the_same_weights(ros, weights):
     student = ros.start(StudentNode, weights=weights, min_stride=1, max_stride=1, **{
+        'stride_rate': 0.0,
         'qos_overrides__/image__subscription__reliability': 'reliable',
         'key_frame__format': 'raw'})
     teacher = start(ros, weights, encoding='fp16')

@@ -144,7 +144,8 @@ def run(client, server, sent, frames, first=0):
 def test_is_distilled_and_changes_its_classes(student, scope):
     sent = []
     client = Client(
-        InferenceEngine(student), sent.append, ClientSettings(min_stride=2, max_stride=4))
+        InferenceEngine(student), sent.append, ClientSettings(
+            min_stride=2, max_stride=4, stride_rate=0.0))
     settings = ServerSettings(scope=scope, learning_rate=0.03, threshold=0.95, encoding='int8')
     server = Server(student, BoxTeacher(), settings, lambda: 0.0)
     before = run(client, server, sent, 20)
@@ -180,7 +181,8 @@ def test_is_evaluated(student, classes):
     frames = [scene.render(index).image for index in range(24)]
     labels = [teacher(frame, classes) for frame in frames]
     method = Method(
-        'partial', 1, ClientSettings(min_stride=4), ServerSettings(learning_rate=0.03))
+        'partial', 1, ClientSettings(min_stride=4, stride_rate=0.0),
+        ServerSettings(learning_rate=0.03))
     profile, masks = load_profile('paper'), {}
     distilled = Simulation(method, student, profile, teacher, classes=classes).run(
         frames, labels, masks.__setitem__)

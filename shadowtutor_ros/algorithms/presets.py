@@ -1,0 +1,22 @@
+"""Settings for other links and teachers than those that the defaults are for."""
+
+from typing import Any
+
+#: What differs from the defaults, by the names of the nodes' parameters; docs/evaluation.md has
+#: what each gives. The defaults are for some 250 kbit/s.
+PRESETS: dict[str, dict[str, Any]] = {
+    # Some 120 kbit/s: a radio that is shared, or paid for.
+    'thin': {
+        'stride_rate': 2.5,
+        # 102 s: a student that is silent for longer may lose its place to another.
+        'still_stride': 256,
+    },
+    # A good link, and a teacher with a GPU, whose steps cost next to nothing.
+    'rich': {
+        'stride_rate': 25.0,
+        'still_stride': 2048,
+        'scope': 'full',
+        'max_updates': 30,
+        'replay': 2,
+    },
+}
