@@ -134,8 +134,8 @@ def _params_file(name: str, default: str, node: str) -> Argument:
 
 
 PRESET = Argument(
-    'preset', "'thin' for a slow link, 'rich' for a good one and a teacher with a GPU; it wins over "
-    'params_file. The same on robot and workstation.', choices=('', *PRESETS))
+    'preset', "'thin' for a slow link, 'rich' for a good one and a teacher with a GPU; it wins "
+    'over params_file. The same on robot and workstation.', choices=('', *PRESETS))
 
 _SEEN = (
     Argument(
