@@ -19,7 +19,7 @@ endif
 help:
 	@echo 'make demo       run student, teacher and camera; results in demo_output/'
 	@echo '                VIDEO= TEACHER= STUDENT= CLASSES= FRAMES= SIZE= LATE= OUT= choose'
-	@echo '                other inputs'
+	@echo '                other inputs; DASHBOARD=1 serves a page to watch and steer it'
 	@echo 'make benchmark  measure speed and bytes on this machine'
 	@echo '                VIDEO= TEACHER= STUDENT= FRAMES= SIZE= choose other inputs, JSON= a file'
 	@echo 'make test       linters and tests; TESTS=test/ros runs some tests alone, ROS=jazzy takes that'
@@ -46,7 +46,7 @@ demo: setup
 	@$(VENV)/bin/shadowtutor demo $${VIDEO:+--video "$$VIDEO"} $${TEACHER:+--teacher "$$TEACHER"} \
 	  $${STUDENT:+--student "$$STUDENT"} $${CLASSES:+--classes "$$CLASSES"} \
 	  $${FRAMES:+--frames "$$FRAMES"} $${SIZE:+--size "$$SIZE"} \
-	  $${LATE:+--late-update "$$LATE"} $${OUT:+--out "$$OUT"}
+	  $${LATE:+--late-update "$$LATE"} $${OUT:+--out "$$OUT"} $${DASHBOARD:+--dashboard}
 
 benchmark: setup
 	@$(VENV)/bin/shadowtutor benchmark $${VIDEO:+--video "$$VIDEO"} \

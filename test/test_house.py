@@ -13,7 +13,8 @@ PACKAGE = Path(shadowtutor_ros.__file__).parent
 #: What stands on one floor knows nothing of what stands beside it.
 FLOORS = (
     ('classes', 'limits'), ('metrics',), ('world',), ('wire',), ('sources',), ('models',),
-    ('algorithms',), ('evaluation', 'pretraining', 'nodes'), ('reliability', 'launching'),
+    ('algorithms',), ('evaluation', 'pretraining', 'nodes'),
+    ('reliability', 'launching', 'dashboard'),
     ('commands',))
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

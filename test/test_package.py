@@ -33,6 +33,7 @@ LIBRARIES = {
     'rosbags': ('rosbags', None),
     'torch': ('torch', 'python3-pytorch-pip'),
     'torchvision': ('torchvision', 'python3-pytorch-pip'),
+    'tornado': ('tornado', 'python3-tornado'),
     'transformers': ('transformers', None),
     'yaml': ('PyYAML', 'python3-yaml'),
 }

@@ -23,6 +23,7 @@ from shadowtutor_ros.algorithms.client import Client, ClientSettings, LATE_UPDAT
 from shadowtutor_ros.classes import ClassTable, is_file, load_classes, SHIPPED
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
+from shadowtutor_ros.commands.dashboard import served
 from shadowtutor_ros.commands.demo_report import OverlayVideo, plot_run, RunCurves
 from shadowtutor_ros.commands.progress import WorkProgress, WorkStatus
 from shadowtutor_ros.metrics import mean_iou
@@ -79,6 +80,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, default=Path('demo_output'), help='folder to write')
     parser.add_argument('--seed', type=int, default=1, help='of the scene')
     parser.add_argument('--look', default='day', help='of the scene')
+    parser.add_argument(
+        '--dashboard', action='store_true', help='serve a page to watch and steer it meanwhile')
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -106,7 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
         f"[bold]{source.name}[/]: {source.count or 'all'} frames; teacher: {arguments.teacher}; "
         f'late update: {arguments.late_update}')
     keep_local()
-    recording = run_nodes(arguments, source, console, record=arguments.record)
+    with served() if arguments.dashboard else nullcontext():
+        recording = run_nodes(arguments, source, console, record=arguments.record)
     summary = _measure(arguments, source, student, classes, teacher, recording, console)
     (arguments.out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
 

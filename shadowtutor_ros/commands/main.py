@@ -22,14 +22,15 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line, with all subcommands."""
     from shadowtutor_ros.commands import (
-        benchmark, demo, evaluate, faults, fuzz, link, plan, pretrain, report)
+        benchmark, dashboard, demo, evaluate, faults, fuzz, link, plan, pretrain, report)
 
     parser = argparse.ArgumentParser(
         prog='shadowtutor', description='ShadowTutor: distributed partial distillation of '
         'segmentation networks, for ROS 2.')
     parser.add_argument('--version', action='version', version=__version__)
     subparsers = parser.add_subparsers(required=True, metavar='command')
-    for command in (benchmark, demo, evaluate, faults, fuzz, link, plan, pretrain, report):
+    for command in (
+            benchmark, dashboard, demo, evaluate, faults, fuzz, link, plan, pretrain, report):
         name = command.__name__.rpartition('.')[2]
         summary = command.__doc__.strip().partition('\n')[0].rstrip('.')
         subparser = subparsers.add_parser(

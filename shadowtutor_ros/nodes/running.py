@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Sequence
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -38,12 +38,15 @@ class Observer:
 
     :param name: of the node and of the thread.
     :param namespace: of the node.
+    :param args: for ROS, from the command line.
     """
 
-    def __init__(self, name: str, namespace: str):
+    def __init__(self, name: str, namespace: str, args: Sequence[str] = ()):
         self._context = rclpy.Context()
-        rclpy.init(context=self._context, args=[])
+        rclpy.init(context=self._context, args=list(args))
         self._node = Node(name, namespace=namespace, context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
 
     def __enter__(self) -> 'Observer':
@@ -56,10 +59,8 @@ class Observer:
         self._node.destroy_node()
 
     def _spin(self) -> None:
-        executor = SingleThreadedExecutor(context=self._context)
-        executor.add_node(self._node)
         try:
-            executor.spin()
+            self._executor.spin()
         except ExternalShutdownException:
             pass
 

@@ -78,8 +78,8 @@ class TeacherWatch:
         :param now: seconds of a steady clock.
         :returns: what has changed since the last look.
         """
-        subscribers = _by_node(self._node.get_subscriptions_info_by_topic(self._key_frames))
-        publishers = _by_node(self._node.get_publishers_info_by_topic(self._weight_updates))
+        subscribers = by_node(self._node.get_subscriptions_info_by_topic(self._key_frames))
+        publishers = by_node(self._node.get_publishers_info_by_topic(self._weight_updates))
         both = subscribers.keys() & publishers.keys() - {''}
         teachers = {name: publishers[name] for name in both} if both else (
             publishers if subscribers else {})
@@ -132,8 +132,8 @@ class TeacherWatch:
                 throttle_duration_sec=30.0)
 
 
-def _by_node(endpoints: list[TopicEndpointInfo]) -> dict[str, set[tuple[int, ...]]]:
-    """Return the ids of endpoints by their node's name; '' stands for one not known."""
+def by_node(endpoints: list[TopicEndpointInfo]) -> dict[str, set[tuple[int, ...]]]:
+    """Return the ids of endpoints by their node's full name; '' stands for one not known."""
     nodes: dict[str, set[tuple[int, ...]]] = {}
     for endpoint in endpoints:
         name = f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"

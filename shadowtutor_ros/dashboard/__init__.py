@@ -1,0 +1,1 @@
+"""A page to watch and steer students and teachers."""
