@@ -282,7 +282,7 @@ class Student(Node):
         elif state == 'no_masks':
             found.append(Warning('error', (
                 'images come, but none can be processed: see the log below, or of the node')))
-        found += self._about_teachers(teachers, state)
+        found += self._about_teachers(teachers, state, now)
         found += self._about_losses()
         order = ('error', 'warning', 'note')
         return sorted(found, key=lambda warning: order.index(warning.level))
@@ -296,41 +296,52 @@ class Student(Node):
         return (f'no images come, though somebody publishes {self.seen.image}: is the camera '
                 'paused, or does it offer another quality of service?')
 
-    def _about_teachers(self, teachers: Collection['Teacher'], state: str) -> list[Warning]:
-        mine = [teacher.name for teacher in teachers
-                if teacher.gone_since is None and self.seen.key_frames in teacher.seen.key_frames]
+    def _about_teachers(
+            self, teachers: Collection['Teacher'], state: str, now: float) -> list[Warning]:
+        present = [teacher for teacher in teachers if teacher.gone_since is None]
+        mine = [teacher for teacher in present
+                if self.seen.key_frames in teacher.seen.key_frames]
         found = []
         if mine:
             self.lost_teacher = ''
-            if len(mine) > 1:
-                found.append(Warning('warning', (
-                    f"{len(mine)} teachers answer {self.seen.key_frames}: {', '.join(mine)}. End "
-                    'all but one, or give each robot a namespace of its own')))
-            if state == 'waiting_for_teacher':
-                found.append(Warning('note', f'{mine[0]} has not answered yet'))
-            elif state == 'update_overdue':
-                found.append(Warning('warning', (
-                    f'updates are overdue: {mine[0]} does not answer in time, so masks go on with '
-                    'what was learnt so far')))
-            elif state == 'refused':
-                found.append(Warning('warning', (
-                    f'{mine[0]} refuses key frames: {self._reasons("refusal")}')))
+            found += self._about_teacher(mine[0], state, now)
         else:
-            others = [teacher.name for teacher in teachers if teacher.gone_since is None]
-            if self.lost_teacher:
-                text = (f'the teacher {self.lost_teacher} is gone: masks go on with what was '
-                        'learnt so far, and nothing new is learnt until it is back')
-            elif others:
-                text = (f'no teacher answers {self.seen.key_frames}, so nothing is learnt; '
-                        f"{others[0]} answers other robots: put this one's namespace into its "
-                        'parameter robots')
-            else:
-                text = (f'no teacher answers {self.seen.key_frames}, so nothing is learnt: start '
-                        'one: ros2 launch shadowtutor_ros teacher.launch.py')
-            found.append(Warning('warning', text))
+            found.append(Warning('warning', self._why_no_teacher(present)))
+        if len(mine) > 1:
+            found.append(Warning('warning', (
+                f'{len(mine)} teachers answer {self.seen.key_frames}: '
+                f"{', '.join(teacher.name for teacher in mine)}. End all but one, or give each "
+                'robot a namespace of its own')))
         if refused := self.status['classes_refused']:
             found.append(Warning('warning', f'the classes were refused: {shown(refused)}'))
         return found
+
+    def _about_teacher(self, teacher: 'Teacher', state: str, now: float) -> list[Warning]:
+        if silent := teacher.silent_for(now):
+            return [Warning('warning', (
+                f'the teacher {teacher.name} has said nothing for {silent:.0f} s: masks go on '
+                'with what was learnt so far'))]
+        if state == 'waiting_for_teacher':
+            return [Warning('note', f'{teacher.name} has not answered yet')]
+        if state == 'update_overdue':
+            return [Warning('warning', (
+                f'updates are overdue: {teacher.name} does not answer in time, so masks go on '
+                'with what was learnt so far'))]
+        if state == 'refused':
+            return [Warning('warning', (
+                f'{teacher.name} refuses key frames: {self._reasons("refusal")}'))]
+        return []
+
+    def _why_no_teacher(self, others: Sequence['Teacher']) -> str:
+        if self.lost_teacher:
+            return (f'the teacher {self.lost_teacher} is gone: masks go on with what was learnt '
+                    'so far, and nothing new is learnt until it is back')
+        if others:
+            return (f'no teacher answers {self.seen.key_frames}, so nothing is learnt; '
+                    f"{others[0].name} answers other robots: put this one's namespace into its "
+                    'parameter robots')
+        return (f'no teacher answers {self.seen.key_frames}, so nothing is learnt: start one: '
+                'ros2 launch shadowtutor_ros teacher.launch.py')
 
     def _about_losses(self) -> list[Warning]:
         found = []
@@ -362,7 +373,8 @@ class Student(Node):
 
     def _reasons(self, kind: str) -> str:
         counts = zip(self.status[f'{kind}_reasons'], self.status[f'{kind}_counts'])
-        return shown(', '.join(f'{reason} ({count})' for reason, count in counts))
+        return shown(', '.join(
+            f"{reason.replace('_', ' ')} ({count})" for reason, count in counts))
 
 
 class Teacher(Node):

@@ -202,7 +202,7 @@ class Dashboard:
             raise RequestError(f"there is no {shown(request.get('node'))}")
         try:
             if request['do'] == 'set':
-                parameter = node.parameters.get(request.get('parameter'))
+                parameter = node.parameters.get(str(request.get('parameter')))
                 if parameter is None or parameter.read_only:
                     raise RequestError('there is no such parameter that can be changed')
                 value = converted(parameter, request.get('value'))
@@ -213,7 +213,7 @@ class Dashboard:
                 await self._watcher.set_parameters(node.name, values)
                 return 'asked for: the masks change as soon as a teacher has answered'
             if request['do'] == 'call':
-                service = node.seen.services.get(request.get('service')) if isinstance(
+                service = node.seen.services.get(str(request.get('service'))) if isinstance(
                     node, Student) else None
                 if service is None:
                     raise RequestError(f'{node.name} has no such service')
@@ -357,30 +357,40 @@ class Browser(_Checked, tornado.websocket.WebSocketHandler):
 
 def converted(parameter: Parameter, value: Any) -> Any:
     """
-    Turn what a browser sent into a parameter's type; whether it is in its range the node says.
+    Turn what a browser sent into a value of a parameter.
 
-    :raises RequestError: if it is of another kind.
+    :raises RequestError: if it is of another kind or out of its range; what else a value has to
+        be, the node knows.
     """
+    wanted = {'bool': 'true or false', 'integer': 'a whole number', 'double': 'a number'}.get(
+        parameter.type, 'text')
     try:
-        if parameter.type == 'bool' and isinstance(value, bool):
-            return value
-        if parameter.type == 'integer' and not isinstance(value, bool):
-            if float(value) != int(float(value)) or abs(int(float(value))) >= 2 ** 63:
-                raise ValueError
-            return int(float(value))
-        if parameter.type == 'double' and not isinstance(value, bool):
-            return float(value)
-        if parameter.type == 'string' and isinstance(value, str):
-            return value
-        if parameter.type == 'string array' and isinstance(value, str):
-            # ROS cannot write an empty list down: it stands as [''].
-            separator = ';' if ';' in value or ':' in value else ','
-            return [one.strip() for one in value.split(separator) if one.strip()] or ['']
+        found = _as_type(parameter.type, value)
     except (ValueError, TypeError, OverflowError):
-        pass
-    wanted = {'bool': 'true or false', 'integer': 'a whole number', 'double': 'a number'}
-    raise RequestError(
-        f"{parameter.name} is '{shown(value, 80)}': expected {wanted.get(parameter.type, 'text')}")
+        raise RequestError(
+            f"{parameter.name} is '{shown(value, 80)}': expected {wanted}") from None
+    if parameter.low is not None and not parameter.low <= found <= parameter.high:
+        raise RequestError(f'{parameter.name} is {found}: expected {wanted} from {parameter.low} '
+                           f'to {parameter.high}')
+    return found
+
+
+def _as_type(kind: str, value: Any) -> Any:
+    if kind == 'bool' and isinstance(value, bool):
+        return value
+    if kind in ('integer', 'double') and not isinstance(value, bool):
+        number = float(value)
+        if kind == 'double':
+            return number
+        if number == int(number) and abs(number) < 2 ** 63:
+            return int(number)
+    if kind == 'string' and isinstance(value, str):
+        return value
+    if kind == 'string array' and isinstance(value, str):
+        # ROS cannot write an empty list down: it stands as [''].
+        separator = ';' if ';' in value or ':' in value else ','
+        return [one.strip() for one in value.split(separator) if one.strip()] or ['']
+    raise ValueError
 
 
 def wanted_classes(node: Any, text: str) -> dict[str, Any]:
