@@ -9,6 +9,7 @@ import argparse
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+import errno
 import ipaddress
 import os
 import signal
@@ -26,10 +27,10 @@ DEFAULT_PORT = 8780
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
-        '--host', default='127.0.0.1', help='address to serve at; 0.0.0.0: all that this computer '
-        'has, for whoever reaches it')
+        '--host', default='127.0.0.1', help='address to serve at; 0.0.0.0: all that this '
+        'computer has, for whoever reaches it')
     parser.add_argument(
-        '--port', type=int, help=f'to serve at; 0: any that is free (default: {DEFAULT_PORT}, or '
+        '--port', type=_port, help=f'to serve at; 0: any that is free (default: {DEFAULT_PORT}, or '
         'any where that is taken)')
     parser.add_argument(
         '--read-only', action='store_true', help='show all, change nothing')
@@ -77,6 +78,12 @@ async def _serve(arguments: argparse.Namespace, sockets: list[socket.socket]) ->
     await Dashboard(arguments.read_only, arguments.host, arguments.ros_args).run(sockets, end)
 
 
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"'{text}' is no port: wanted 0 to 65535")
+    return int(text)
+
+
 @contextmanager
 def served() -> Iterator[None]:
     """
@@ -102,10 +109,9 @@ def _listen(host: str, port: int | None) -> list[socket.socket]:
     for choice in (DEFAULT_PORT, 0) if port is None else (port,):
         try:
             return bind_sockets(choice, host)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             failure = error
-            if not isinstance(error, OSError) or error.errno is None or isinstance(
-                    error, socket.gaierror):
+            if error.errno != errno.EADDRINUSE:
                 break
     raise CommandError(
         f'cannot serve at {host}, port {choice} ({failure}): give --host an address of this '

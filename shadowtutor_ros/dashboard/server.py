@@ -176,10 +176,12 @@ class Dashboard:
         number = picture.number
         try:
             data = await asyncio.get_running_loop().run_in_executor(self._pool, picture.encode)
-        except ImageMessageError as error:
+        except Exception as error:  # one that fails must not end the view
+            known = isinstance(error, ImageMessageError)
+            text = str(error) if known else f'{type(error).__name__}: {error}'
             for browser in browsers:
                 browser.say({'type': 'no picture', 'student': key[0], 'view': key[1],
-                             'text': shown(str(error))})
+                             'text': shown(text)})
             return
         names = [name.encode() for name in key]
         message = bytes(map(len, names)) + b''.join(names) + data
@@ -246,13 +248,16 @@ class _File(_Checked, tornado.web.StaticFileHandler):
     """The files of the page."""
 
     def initialize(self, dashboard: Dashboard, **options: Any) -> None:
+        """Take the dashboard, and what Tornado needs to find the files."""
         self.dashboard = dashboard
         super().initialize(**options)
 
     def prepare(self) -> None:
+        """Refuse who came by another name."""
         self.check_host()
 
     def set_extra_headers(self, path: str) -> None:
+        """Say what the page may do."""
         for name, value in _HEADERS.items():
             self.set_header(name, value)
 
@@ -268,6 +273,7 @@ class Browser(_Checked, tornado.websocket.WebSocketHandler):
     """
 
     def initialize(self, dashboard: Dashboard) -> None:
+        """Take the dashboard."""
         self.dashboard = dashboard
         self.looks: dict[tuple[str, str], float] = {}
         self._sent: dict[tuple[str, str], float] = {}
@@ -276,22 +282,26 @@ class Browser(_Checked, tornado.websocket.WebSocketHandler):
         self._writing: asyncio.Future | None = None
 
     def prepare(self) -> None:
+        """Refuse who came by another name, or one too many."""
         if self.check_host() and len(self.dashboard.browsers) >= MAX_BROWSERS:
             self.set_status(503)
             self.finish(f'{MAX_BROWSERS} browsers look at this dashboard already.\n')
 
     def open(self) -> None:
+        """Say all that is known."""
         self.dashboard.browsers.add(self)
         self.say({'type': 'hello', 'read_only': self.dashboard.read_only, 'series': SERIES})
         now = time.monotonic()
         self.report(self.dashboard.fleet.report(now), now)
 
     def on_close(self) -> None:
+        """Look at nothing any more."""
         self.dashboard.browsers.discard(self)
         self.looks.clear()
         self.dashboard.look()
 
     def on_message(self, message: str | bytes) -> None:
+        """Do what the browser asks for; one that speaks nonsense is shown out."""
         try:
             request = json.loads(message)
             what = request['do']

@@ -88,7 +88,8 @@ class Chromium:
     def click(self, selector):
         """Click an element, as a person does."""
         # The driver does not see what stands still above a page that is scrolled.
-        self.run('document.querySelector(arguments[0]).scrollIntoView({block: "center"})', selector)
+        self.run('document.querySelector(arguments[0]).scrollIntoView({block: "center"})',
+                 selector)
         self._ask('POST', f'/element/{self.find(selector)[_ELEMENT]}/click', {})
 
     def type(self, selector, text):

@@ -144,7 +144,10 @@ def test_what_is_typed_reaches_the_student(page, probe):
 
 
 def test_a_slider_reaches_its_parameter_and_a_refusal_is_said(page, probe):
-    page.click(f'{STUDENT} .parameters summary')
+    # A warning that comes or goes may move it away under the click.
+    wait_for(lambda: page.run('return document.querySelector(arguments[0]).open',
+                              f'{STUDENT} .parameters')
+             or page.click(f'{STUDENT} .parameters summary'))
     page.type(f'{DRIFT} input[type=range]', '\ue010')  # End: all the way up
     wait_for(lambda: probe.parameter('drift') == 10.0)
     wait_for(lambda: page.text(f'{DRIFT} .words') == 'drift is 10.0 now')
@@ -171,14 +174,14 @@ def test_read_only_shows_and_refuses(page, probe):
         wait_for(lambda: page.text('#read-only') == 'read-only' and picture(page))
         before = probe.parameter('drift')
         # As somebody would who makes the page send it nevertheless.
-        refused = page.run('''
+        refused = page.run("""
             const socket = new WebSocket(location.href.replace('http', 'ws') + 'live');
             window.answers = [];
             socket.onopen = () => socket.send(JSON.stringify({
               do: 'set', id: 1, node: '/r1/student', parameter: 'drift', value: 1.25}));
             socket.onmessage = ({data}) => typeof data === 'string'
               && data.includes('"answer"') && window.answers.push(data);
-            return document.querySelector(arguments[0]).disabled''', f'{DRIFT} input')
+            return document.querySelector(arguments[0]).disabled""", f'{DRIFT} input')
         assert refused is True
         assert 'only shows' in wait_for(lambda: page.run('return window.answers[0]'))
         assert probe.parameter('drift') == before

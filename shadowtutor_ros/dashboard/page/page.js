@@ -112,10 +112,12 @@ class StudentCard extends Card {
     this.came = [];
     this.picture = one('.picture', this.element);
     this.picture.alt = `what ${name} sees`;
-    this.picture.addEventListener('load', () => {
-      URL.revokeObjectURL(this.picture.src);
-      send({ do: 'seen', student: name, view: this.shown });
-    });
+    for (const event of ['load', 'error']) {
+      this.picture.addEventListener(event, () => {
+        URL.revokeObjectURL(this.picture.src);
+        send({ do: 'seen', student: name, view: this.shown });
+      });
+    }
     this.makePlots();
     this.input = one('.see input', this.element);
     this.input.addEventListener('input', () => { this.typed = true; });
@@ -198,15 +200,21 @@ class StudentCard extends Card {
     this.samples.push(...samples ?? []);
     this.samples.splice(0, this.samples.length - MAX_SAMPLES);
     if (this.visible) for (const plot of this.plots) plot.show(this.samples, now);
-    const recent = this.came.filter((time) => time > performance.now() - 3000);
-    this.came = recent;
-    one('.rate', this.element).textContent = recent.length > 1
-      ? `${(1000 * (recent.length - 1) / (recent.at(-1) - recent[0])).toFixed(1)} pictures/s`
-      : this.picture.hidden ? '' : 'no new picture';
+    one('.rate', this.element).textContent = this.rate();
+  }
+
+  /** Say how often pictures come, over the last five seconds or the last two pictures. */
+  rate() {
+    const begin = performance.now() - 5000, last = this.came.at(-1);
+    while (this.came.length > 2 && this.came[0] < begin) this.came.shift();
+    if (this.came.length < 2) return '';
+    if (last < begin) return `${Math.round((performance.now() - last) / 1000)} s old`;
+    return `${(1000 * (this.came.length - 1) / (last - this.came[0])).toFixed(1)} pictures/s`;
   }
 
   choose(view) {
     this.view = view;
+    this.came = [];
     this.picture.hidden = true;
     one('.no-picture', this.element).textContent = 'no picture yet';
     look();
