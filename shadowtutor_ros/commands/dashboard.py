@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--host', default='127.0.0.1', help='address to serve at; 0.0.0.0: all that this '
         'computer has, for whoever reaches it')
     parser.add_argument(
-        '--port', type=_port, help=f'to serve at; 0: any that is free (default: {DEFAULT_PORT}, or '
-        'any where that is taken)')
+        '--port', type=_port, help='to serve at; 0: any that is free (default: '
+        f'{DEFAULT_PORT}, or any where that is taken)')
     parser.add_argument(
         '--read-only', action='store_true', help='show all, change nothing')
     parser.add_argument(

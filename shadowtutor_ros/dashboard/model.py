@@ -383,7 +383,6 @@ class Teacher(Node):
     def __init__(self, seen: SeenTeacher, now: float):
         super().__init__(seen, now)
         self.summary: dict[str, str] = {}
-        self.message = ''
         #: By the robot's name: level ('ok', 'warning', 'error'), message and values.
         self.robots: dict[str, tuple[str, str, dict[str, str]]] = {}
 
@@ -397,7 +396,7 @@ class Teacher(Node):
         """
         self.last_word = now
         if part == 'teaching':
-            self.message, self.summary = message, dict(values)
+            self.summary = dict(values)
         elif part.startswith('robot ') and len(self.robots) < 1000:
             self.robots[part.removeprefix('robot ')] = level, message, dict(values)
 
@@ -408,8 +407,9 @@ class Teacher(Node):
     def report(self, now: float) -> dict[str, Any]:
         """Return how it does now, for the page."""
         return {
-            'message': shown(self.message),
             'teacher': shown(self.summary.get('teacher', '')),
+            'served': _number(self.summary.get('robots_served')),
+            'of': _number(self.summary.get('robots')),
             'waiting': _number(self.summary.get('waiting')),
             'answered': _number(self.summary.get('key_frames_answered')),
             'refused': _number(self.summary.get('key_frames_refused')),

@@ -39,7 +39,7 @@ _PAGE = Path(__file__).with_name('page')
 _HEADERS = {
     # Nothing but what this server has, and nothing of it in somebody else's page.
     'Content-Security-Policy': (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
     'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer',
     'Cache-Control': 'no-cache'}

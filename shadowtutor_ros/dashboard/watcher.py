@@ -304,8 +304,9 @@ class Watcher(Observer):
         """
         names = (await self.call(
             ListParameters, f'{node}/list_parameters', ListParameters.Request())).result.names
-        # Those of the middleware are nobody's business here.
-        names = [name for name in names if not name.startswith('qos_overrides.')]
+        # Those that every node of ROS has are nobody's business here.
+        names = [name for name in names
+                 if name != 'use_sim_time' and not name.startswith('qos_overrides.')]
         described = (await self.call(
             DescribeParameters, f'{node}/describe_parameters',
             DescribeParameters.Request(names=names))).descriptors

@@ -40,6 +40,8 @@ class Chromium:
         self._base = f'http://127.0.0.1:{port}/session'
         try:
             session = self._ask('POST', '', {'capabilities': {'alwaysMatch': {
+                # In milliseconds: a computer may be busy.
+                'timeouts': {'script': 300000, 'pageLoad': 300000},
                 'goog:chromeOptions': {'binary': CHROMIUM, 'args': [
                     *_FLAGS, *self._flags, f'--user-data-dir={self._folder}',
                     f'--window-size={self._size[0]},{self._size[1]}']},
@@ -64,7 +66,7 @@ class Chromium:
         # Not by a proxy that the environment names.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=120) as response:
+            with opener.open(request, timeout=300) as response:
                 return json.load(response)['value']
         except urllib.error.HTTPError as error:
             raise RuntimeError(json.load(error)['value']['message']) from None

@@ -95,10 +95,11 @@ def page(nodes, probe, tmp_path_factory):
 
 
 def picture(browser):
-    """Return the picture's address, another for each; empty while there is none."""
+    """Return which picture is shown, by how many there have been; 0 while there is none."""
     return browser.run(
         'const one = document.querySelector(arguments[0]);'
-        'return one && !one.hidden && one.naturalWidth ? one.src : ""', f'{STUDENT} .picture')
+        'return one && !one.hidden && one.width === 160 ? Number(one.dataset.shown) : 0',
+        f'{STUDENT} .picture')
 
 
 def test_the_student_is_found_and_its_picture_comes_and_changes(page):

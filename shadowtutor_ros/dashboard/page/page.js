@@ -111,20 +111,16 @@ class StudentCard extends Card {
     this.visible = false;
     this.came = [];
     this.picture = one('.picture', this.element);
-    this.picture.alt = `what ${name} sees`;
-    for (const event of ['load', 'error']) {
-      this.picture.addEventListener(event, () => {
-        URL.revokeObjectURL(this.picture.src);
-        send({ do: 'seen', student: name, view: this.shown });
-      });
-    }
+    this.picture.setAttribute('aria-label', `what ${name} sees`);
+    this.pictures = this.picture.getContext('bitmaprenderer');
     this.makePlots();
     this.input = one('.see input', this.element);
     this.input.addEventListener('input', () => { this.typed = true; });
     one('.see', this.element).addEventListener('submit', async (event) => {
       event.preventDefault();
-      this.typed = false;
-      this.answer(await ask({ do: 'see', node: name, text: this.input.value }));
+      const answer = await ask({ do: 'see', node: name, text: this.input.value });
+      this.typed = !answer.done;  // what was refused stays, to be mended
+      this.answer(answer);
     });
     for (const button of this.element.querySelectorAll('[data-service]')) {
       button.addEventListener('click', () => this.call(button));
@@ -136,7 +132,7 @@ class StudentCard extends Card {
     const at = (name) => series.indexOf(name);
     const plots = [
       { name: 'metric (mIoU)', unit: '', scale: 1, lines: [at('metric_before'), at('metric_after')],
-        labels: ['before', 'after'], top: 1 },
+        labels: ['before', 'after'], top: 1, most: 1 },
       { name: 'stride', unit: 'frames', scale: 1, lines: [at('stride')], top: 8 },
       { name: 'masks', unit: '/s', scale: 1, lines: [at('mask_rate')],
         band: [at('throughput_lower'), at('throughput_upper')], top: 1 },
@@ -220,13 +216,20 @@ class StudentCard extends Card {
     look();
   }
 
-  show(view, data) {
+  /** Show a picture, and ask for the next. Bitmaps are freed at once, where images pile up. */
+  async show(view, data) {
+    const bitmap = await createImageBitmap(data).catch(() => null);
     if (view !== this.view) return;
-    this.shown = view;
-    this.came.push(performance.now());
-    this.picture.hidden = false;
-    one('.no-picture', this.element).textContent = '';
-    this.picture.src = URL.createObjectURL(data);
+    if (bitmap) {
+      this.came.push(performance.now());
+      this.picture.width = bitmap.width;
+      this.picture.height = bitmap.height;
+      this.pictures.transferFromImageBitmap(bitmap);
+      this.picture.hidden = false;
+      this.picture.dataset.shown = Number(this.picture.dataset.shown ?? 0) + 1;
+      one('.no-picture', this.element).textContent = '';
+    }
+    send({ do: 'seen', student: this.name, view });
   }
 
   async call(button) {
@@ -262,7 +265,7 @@ class TeacherCard extends Card {
     state.className = `state badge ${this.node.gone ? 'error' : worst === 'note' || !worst ? 'good' : worst}`;
     this.numbers(report.teacher ? [
       ['teacher', report.teacher],
-      ['robots', report.message],
+      ['robots', `${report.served} of ${report.of}`],
       ['answered', `${report.answered}`], ['refused', `${report.refused}`],
       ['waiting', `${report.waiting}`], ['memory', bytes(report.megabytes * 1e6)],
     ] : []);

@@ -16,8 +16,8 @@ export class Plot {
   /**
    * @param element of the template.
    * @param options name; unit; scale: factor from what is sent to the unit; lines: indices of
-   *   series; labels: of the lines; band: indices of the lower and the upper bound; top: the least
-   *   upper end of the axis.
+   *   series; labels: of the lines; band: indices of the lower and the upper bound; top, most: the
+   *   least and the greatest upper end of the axis.
    */
   constructor(element, options) {
     this.element = element;
@@ -70,7 +70,7 @@ export class Plot {
     const samples = this.samples.slice(Math.max(0, first - 1));
     const lines = options.lines.map((index) => samples.map((sample) => this.value(sample, index)));
     const highest = Math.max(0, ...lines.flat());
-    let top = Math.max(options.top, highest * 1.1);
+    let top = Math.min(options.most ?? Infinity, Math.max(options.top, highest * 1.1));
     const last = samples[samples.length - 1];
     const bounds = options.band && options.band.map((index) => this.value(last, index));
     // Bounds far above what is measured would flatten it: then the band leaves at the top.
