@@ -220,7 +220,7 @@ class Dashboard:
                 if service is None:
                     raise RequestError(f'{node.name} has no such service')
                 value = bool(request.get('value')) if request['service'] == 'enable' else None
-                done, words = await self._watcher.trigger(service, value)
+                done, words = await self._watcher.trigger(node.name, service, value)
                 if not done:
                     raise RequestError(shown(words))
                 return shown(words)
@@ -297,7 +297,6 @@ class Browser(_Checked, tornado.websocket.WebSocketHandler):
     def on_close(self) -> None:
         """Look at nothing any more."""
         self.dashboard.browsers.discard(self)
-        self.looks.clear()
         self.dashboard.look()
 
     def on_message(self, message: str | bytes) -> None:

@@ -120,7 +120,8 @@ class Watcher(Observer):
         #: Subscriptions, and names of students, by topic of their status.
         self._statuses: dict[str, Any] = {}
         self._by_topic: dict[str, str] = {}
-        self._clients: dict[tuple[type, str], Any] = {}
+        #: Of services, by node, type and name.
+        self._clients: dict[tuple[str, type, str], Any] = {}
         self._node.create_subscription(
             DiagnosticArray, '/diagnostics', self._on_diagnostics, **qos(depth=100))
         self._node.create_subscription(
@@ -137,6 +138,14 @@ class Watcher(Observer):
             pass
 
     def _look(self) -> None:
+        try:
+            self._look_at_graph()
+        except Exception as error:  # it changes meanwhile; the next look may do better
+            self._node.get_logger().error(
+                f'the graph could not be read: {type(error).__name__}: {error}',
+                throttle_duration_sec=10.0)
+
+    def _look_at_graph(self) -> None:
         node = self._node
         topics = {name: set(types) for name, types in node.get_topic_names_and_types()}
         students = {}
@@ -229,6 +238,8 @@ class Watcher(Observer):
         fresh = self._fleet.see(students, teachers, time.monotonic())
         if fresh:
             self._on_fresh(fresh)
+        for key in [key for key in self._clients if self._fleet.node(key[0]) is None]:
+            self._executor.create_task(self._node.destroy_client, self._clients.pop(key))
 
     async def _in_ros(self, function: Callable, *arguments: Any) -> Any:
         """Call a function in the thread of ROS and return what it returns."""
@@ -266,18 +277,18 @@ class Watcher(Observer):
         """End a subscription to pictures."""
         await self._in_ros(self._node.destroy_subscription, subscription)
 
-    async def call(self, kind: type, name: str, request: Any) -> Any:
+    async def call(self, node: str, kind: type, name: str, request: Any) -> Any:
         """
-        Call a service.
+        Call a service of a node.
 
         :param kind: of the service.
         :returns: its response.
         :raises ServiceError: if none comes in time.
         """
-        client = self._clients.get((kind, name))
+        client = self._clients.get((node, kind, name))
         if client is None:
             client = await self._in_ros(self._node.create_client, kind, name)
-            self._clients[kind, name] = client
+            self._clients[node, kind, name] = client
         end = self._loop.time() + SERVICE_TIMEOUT
         while not client.service_is_ready():
             if self._loop.time() > end:
@@ -302,16 +313,17 @@ class Watcher(Observer):
 
         :raises ServiceError: if it does not answer.
         """
-        names = (await self.call(
-            ListParameters, f'{node}/list_parameters', ListParameters.Request())).result.names
+        listed = await self.call(
+            node, ListParameters, f'{node}/list_parameters', ListParameters.Request())
         # Those that every node of ROS has are nobody's business here.
-        names = [name for name in names
+        names = [name for name in listed.result.names
                  if name != 'use_sim_time' and not name.startswith('qos_overrides.')]
         described = (await self.call(
-            DescribeParameters, f'{node}/describe_parameters',
+            node, DescribeParameters, f'{node}/describe_parameters',
             DescribeParameters.Request(names=names))).descriptors
         values = (await self.call(
-            GetParameters, f'{node}/get_parameters', GetParameters.Request(names=names))).values
+            node, GetParameters, f'{node}/get_parameters',
+            GetParameters.Request(names=names))).values
         self._fleet.set_parameters(node, [
             _parameter(descriptor, value) for descriptor, value in zip(described, values)
             if value.type in _TYPES])
@@ -327,12 +339,14 @@ class Watcher(Observer):
         request = SetParametersAtomically.Request(parameters=[
             ParameterMessage(name=name, value=_message(types[name].type, value))
             for name, value in values.items()])
-        result = (await self.call(
-            SetParametersAtomically, f'{node}/set_parameters_atomically', request)).result
+        answer = await self.call(
+            node, SetParametersAtomically, f'{node}/set_parameters_atomically', request)
+        result = answer.result
         if not result.successful:
             raise ServiceError(result.reason or f'{node} did not take it')
 
-    async def trigger(self, service: str, value: bool | None = None) -> tuple[bool, str]:
+    async def trigger(
+            self, node: str, service: str, value: bool | None = None) -> tuple[bool, str]:
         """
         Call a service of a student.
 
@@ -343,7 +357,7 @@ class Watcher(Observer):
         """
         kind, request = (Trigger, Trigger.Request()) if value is None else (
             SetBool, SetBool.Request(data=value))
-        response = await self.call(kind, service, request)
+        response = await self.call(node, kind, service, request)
         return response.success, response.message
 
 

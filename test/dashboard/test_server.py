@@ -62,7 +62,7 @@ class StubWatcher:
     async def set_parameters(self, node, values):
         self.asked.append((node, values))
 
-    async def trigger(self, service, value=None):
+    async def trigger(self, node, service, value=None):
         self.asked.append((service, value))
         return value is not False, 'these are its words'
 
@@ -251,9 +251,12 @@ def test_pictures_are_taken_while_somebody_looks_and_encoded_once(monkeypatch):
         for number in range(5):
             watcher.come('/r1/overlay')
         assert (await visit.next(first, 'picture')).endswith(b'\0\0\0\x06')
+        watcher.come('/r1/overlay')
+        await asyncio.sleep(3 / server.PICTURE_RATE)
+        assert watcher.pictures['/r1/overlay'][0].encoded == 2
         second.write_message(json.dumps(
             {'do': 'seen', 'student': '/r1/student', 'view': 'overlay'}))
-        assert (await visit.next(second, 'picture')).endswith(b'\0\0\0\x06')
+        assert (await visit.next(second, 'picture')).endswith(b'\0\0\0\x07')
         first.write_message(json.dumps({'do': 'look', 'views': []}))
         watcher.come('/r1/overlay')
         assert len(watcher.pictures) == 1  # the other still looks
