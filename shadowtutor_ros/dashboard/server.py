@@ -155,8 +155,10 @@ class Dashboard:
             self._views[key].changed.set()
 
     async def _show(self, key: tuple[str, str], view: View) -> None:
-        subscription, picture = await self._watcher.subscribe(view.topic, view.changed.set)
+        subscribing = asyncio.ensure_future(
+            self._watcher.subscribe(view.topic, view.changed.set))
         try:
+            _, picture = await asyncio.shield(subscribing)
             while True:
                 await view.changed.wait()
                 view.changed.clear()
@@ -168,8 +170,9 @@ class Dashboard:
                     spent = asyncio.get_running_loop().time() - begun
                     await asyncio.sleep(max(0.0, 1 / PICTURE_RATE - spent))
         finally:
-            # Cancelled or not, the robot must not go on painting.
-            await asyncio.shield(self._watcher.unsubscribe(subscription))
+            # Whenever it is cancelled, the robot must not go on painting.
+            subscription, _ = await subscribing
+            await self._watcher.unsubscribe(subscription)
 
     async def _send(self, key: tuple[str, str], picture: Picture,
                     browsers: list['Browser']) -> None:

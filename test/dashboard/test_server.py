@@ -44,7 +44,7 @@ class StubWatcher:
     """Stands in for ROS, and notes what is asked of it."""
 
     def __init__(self, fleet, loop, on_fresh, args):
-        self.pictures, self.asked = {}, []
+        self.pictures, self.asked, self.subscribing = {}, [], 0
 
     def __enter__(self):
         return self
@@ -53,8 +53,14 @@ class StubWatcher:
         pass
 
     async def subscribe(self, topic, on_picture):
-        self.pictures[topic] = StubPicture(), on_picture
-        return topic, self.pictures[topic][0]
+        self.subscribing += 1
+        made = asyncio.get_running_loop().create_future()
+
+        def make():  # as ROS does in its thread, whether or not somebody still waits
+            self.pictures[topic] = StubPicture(), on_picture
+            made.done() or made.set_result((topic, self.pictures[topic][0]))
+        asyncio.get_running_loop().call_later(0.05, make)
+        return await made
 
     async def unsubscribe(self, topic):
         del self.pictures[topic]
@@ -262,6 +268,19 @@ def test_pictures_are_taken_while_somebody_looks_and_encoded_once(monkeypatch):
         assert len(watcher.pictures) == 1  # the other still looks
         second.close()
         await until(lambda: not watcher.pictures)
+    visit(monkeypatch, scenario)
+
+
+def test_who_looks_away_before_the_subscription_is_made_leaves_none(monkeypatch):
+    async def scenario(visit):
+        browser = await visit.browser()
+        browser.write_message(json.dumps({'do': 'look', 'views': [['/r1/student', 'overlay']]}))
+        await until(lambda: visit.watcher.subscribing)
+        browser.write_message(json.dumps({'do': 'look', 'views': [['/r1/student', 'camera']]}))
+        await until(lambda: '/r1/image' in visit.watcher.pictures)
+        await until(lambda: set(visit.watcher.pictures) == {'/r1/image'})
+        await asyncio.sleep(0.2)
+        assert set(visit.watcher.pictures) == {'/r1/image'}
     visit(monkeypatch, scenario)
 
 
