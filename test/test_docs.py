@@ -137,8 +137,8 @@ def test_arguments_of_commands_are_known(page, capsys):
             assert not end.code, f'{" ".join(arguments)}: {capsys.readouterr().err}'
 
 
-#: What takes minutes, a network or a GPU; each has tests of its own.
-LONG = ('benchmark', 'demo', 'faults', 'fuzz', 'link', 'pretrain')
+#: What takes minutes, has no end, or needs a network or a GPU; each has tests of its own.
+LONG = ('benchmark', 'dashboard', 'demo', 'faults', 'fuzz', 'link', 'pretrain')
 
 #: Combinations of options that ran: further ones differ in values, whose names are looked at.
 RAN = set()

@@ -117,7 +117,8 @@ def keys_of(role):
 
 def test_a_robot_pulls_nothing_of_the_workstation():
     workstation = {
-        'python3-matplotlib', 'python3-onnxruntime-pip', 'python3-rich', 'rviz2'}
+        'python3-matplotlib', 'python3-onnxruntime-pip', 'python3-rich', 'python3-tornado',
+        'rviz2'}
     assert keys_of('') - keys_of('robot') == workstation
     assert keys_of('robot') < keys_of('') == keys_of('workstation')
 
