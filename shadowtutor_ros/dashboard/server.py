@@ -23,7 +23,7 @@ import tornado.websocket
 from shadowtutor_ros.classes import ClassesError, is_file, load_classes
 from shadowtutor_ros.dashboard.model import Fleet, Parameter, SERIES, shown, Student
 from shadowtutor_ros.dashboard.watcher import Picture, ServiceError, Watcher
-from shadowtutor_ros.nodes.images import ImageMessageError
+from shadowtutor_ros.wire.image_messages import ImageMessageError
 
 #: Seconds between two reports to the browsers.
 REPORT_PERIOD = 0.5
