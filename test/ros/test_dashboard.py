@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 STUDENT = '[data-node="/r1/student"]'
 DRIFT = f'{STUDENT} [data-parameter="drift"]'
-OVERLAY = '/r1/segmentation/overlay'
+OVERLAY = '/r1/segmentation/overlay/compressed'
 
 
 class Probe(Observer):
