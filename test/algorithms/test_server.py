@@ -21,7 +21,7 @@ import torch
 def settings():
     return ServerSettings(
         threshold=0.8, max_updates=8, learning_rate=0.003, scope='partial', replay=0,
-        seen_classes=False, encoding='fp32')
+        seen_classes=False, encoding='fp32', training_seconds=0.0)
 
 
 @pytest.fixture
