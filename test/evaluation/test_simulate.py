@@ -144,7 +144,7 @@ def test_a_slow_robot_does_not_give_up_an_update_of_fixed_delay(clip, student):
 
 
 def test_full_training_may_take_a_time_of_its_own(clip, student):
-    server = ServerSettings(max_updates=2, threshold=0.99)
+    server = ServerSettings(max_updates=2, threshold=0.99, training_seconds=0.0)
     slow = replace(PAPER, t_sd=1.0, t_sd_full=5.0)
     partial, full = (simulate(clip, student, name, slow, server=server)
                      for name in ('partial', 'full'))
