@@ -16,8 +16,8 @@ def demo(context, values):
     values = {
         # Large images over best effort get lost even on one machine.
         'image_topic': 'image', 'image_reliability': 'reliable',
-        'robots': [''],  # and none of others in this network
-        **values,
+        # It is for itself: no other robots in this network, and nothing to go on from.
+        'robots': [''], 'state_folder': '', **values,
         'threads': max(1, (os.cpu_count() or 2) // 2)
         if values['threads'] is None else values['threads']}
     # The scene is taught by its own ground truth.

@@ -154,8 +154,9 @@ def run(arguments, folder, results):
             'resume': False, 'scored_classes': '', 'classes': ''}.items():
         if hasattr(parsed, name):
             setattr(parsed, name, value)
-    if hasattr(parsed, 'baseline'):
-        del parsed.baseline
+    for name in ('baseline', 'status'):  # what somebody else has measured, or a running robot
+        if hasattr(parsed, name):
+            delattr(parsed, name)
     return parsed.run(parsed)
 
 

@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import math
 import secrets
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 import torch
@@ -50,11 +50,15 @@ class ServerSettings(TrainingSettings):
     training_seconds: float = 4.0
 
 
+class SessionError(ValueError):
+    """What is kept of a session cannot be gone on from."""
+
+
 class Session:
     """
     What the server keeps of one session of a robot's student.
 
-    :param key_frame: the session's first.
+    :param session_id, student_id, name: of the student.
     :param student: the weights that it starts from; copied.
     :param settings: of the trainer.
 
@@ -66,10 +70,12 @@ class Session:
     :ivar heard: when the last key frame came, on the server's clock.
     """
 
-    def __init__(self, key_frame: KeyFrame, student: Student, settings: ServerSettings):
-        self.id = key_frame.session_id
-        self.student_id = key_frame.student_id
-        self.name = key_frame.student
+    def __init__(
+            self, session_id: int, student_id: int, name: str, student: Student,
+            settings: ServerSettings):
+        self.id = session_id
+        self.student_id = student_id
+        self.name = name
         self.student = copy.deepcopy(student)
         self.trainer = StudentTrainer(self.student, settings)
         self.last_number = 0
@@ -104,6 +110,60 @@ class Session:
         self._sent[weights_checksum] = weights, self.classes
         if len(self._sent) > REMEMBERED:
             del self._sent[next(iter(self._sent))]
+
+    def export(self) -> tuple[Weights, dict[str, Any]]:
+        """
+        Return all that the session is, to be kept on a disk.
+
+        :returns: tensors by name, and what JSON can hold.
+        """
+        own = self.student.weights()
+        tensors, trainer = self.trainer.export()
+        tensors = {f'trainer.{name}': tensor for name, tensor in tensors.items()}
+        tensors.update({f'student.{name}': tensor for name, tensor in own.items()})
+        sent = []
+        for number, (weights, table) in enumerate(self._sent.values()):
+            sent.append(table.as_dict())
+            # Most of what was sent is as it is now.
+            tensors.update({
+                f'sent.{number}.{name}': tensor for name, tensor in weights.items()
+                if tensor.shape != own[name].shape or not torch.equal(tensor, own[name])})
+        return tensors, {
+            'id': self.id, 'student_id': self.student_id, 'name': self.name,
+            'last_number': self.last_number, 'classes': self.classes.as_dict(),
+            'tables': [table.as_dict() for table in self.tables.values()], 'sent': sent,
+            'trainer': trainer}
+
+    @classmethod
+    def restored(
+            cls, tensors: Weights, meta: dict[str, Any], student: Student,
+            settings: ServerSettings) -> 'Session':
+        """
+        Make a session of what :meth:`export` has returned.
+
+        :param student: the weights that it started from; copied.
+        :raises KeyError, TypeError, ValueError, RuntimeError: if it is something else.
+        """
+        def part(prefix: str) -> Weights:
+            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()
+                    if name.startswith(prefix)}
+
+        session = cls(int(meta['id']), int(meta['student_id']), str(meta['name']), student,
+                      settings)
+        session.last_number = int(meta['last_number'])
+        session.tables = {table.digest: table for table in map(
+            ClassTable.from_dict, meta['tables'])}
+        classes, own = ClassTable.from_dict(meta['classes']), part('student.')
+        session.student = student.copy_with(own, classes)
+        session.trainer = StudentTrainer(session.student, settings)
+        session.trainer.restore(part('trainer.'), meta['trainer'])
+        own = session.student.weights()
+        session.initial = session._with_classes(*session._origin, classes)
+        session.initial_checksum = checksum(session.initial)
+        for number, table in enumerate(meta['sent']):
+            weights = {**own, **part(f'sent.{number}.')}, ClassTable.from_dict(table)
+            session._sent[checksum(session._with_classes(*weights, classes))] = weights
+        return session
 
     def change_classes(self, classes: ClassTable) -> None:
         """Go on with other classes: with the rows of names that stay, and made ones."""
@@ -165,6 +225,34 @@ class Server:
         teaching = TeacherPrediction(np.zeros((height, width), np.uint8), np.zeros((0, 4)))
         settings = dataclasses.replace(self.settings, threshold=1.0, max_updates=1)
         StudentTrainer(copy.deepcopy(self._student), settings)(frame, teaching)
+
+    def export(self) -> tuple[Weights, dict[str, Any]] | None:
+        """Return the session as tensors by name and what JSON can hold; None if there is none."""
+        if self.session is None:
+            return None
+        tensors, meta = self.session.export()
+        return tensors, {'model_id': self._model_id, 'weights_file': self._initial_checksum,
+                         'session': meta}
+
+    def restore(self, tensors: Weights, meta: dict[str, Any]) -> None:
+        """
+        Go on with a session that :meth:`export` has returned, of this server or one before it.
+
+        :raises SessionError: if it is none, or of another model or other weights.
+        """
+        try:
+            for name, own, said in (
+                    ('model', self._model_id, meta['model_id']),
+                    ('weights file', self._initial_checksum, meta['weights_file'])):
+                if own != said:
+                    raise SessionError(f'it is of another {name}')
+            session = Session.restored(tensors, meta['session'], self._student, self.settings)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, SessionError):
+                raise
+            raise SessionError(f'it is not what a teacher saves ({_describe(error)})') from None
+        session.heard = self._clock()
+        self.session = session
 
     def on_key_frame(
             self, key_frame: KeyFrame, on_step: Callable[[], None] = lambda: None,
@@ -315,7 +403,9 @@ class Server:
                     f'({key_frame.student_id:016x}), is not: give each robot a namespace of its '
                     'own', 'another_student')
             self._before = None if alone else session
-        self.session = Session(key_frame, self._student, self.settings)
+        self.session = Session(
+            key_frame.session_id, key_frame.student_id, key_frame.student, self._student,
+            self.settings)
         return self.session
 
     def _teach(
@@ -338,7 +428,7 @@ class Server:
         result = trainer(
             key_frame.frame, teaching, on_step, ENCODINGS[settings.encoding].share,
             lambda: not settings.training_seconds
-            or self._clock() - begin < settings.training_seconds)
+            or self._clock() - begin < settings.training_seconds, key_frame.image)
         if in_step:
             metric_held = result.metric_before
 

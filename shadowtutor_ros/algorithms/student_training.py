@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 import math
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ import torch.nn.functional as F
 
 from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.metrics import mean_iou
-from shadowtutor_ros.models.student.base import Student
+from shadowtutor_ros.models.student.base import Student, Weights
 from shadowtutor_ros.models.student.inference import keep_freed_memory
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.wire.key_frame import decode_image, decode_label, encode_label
 
 #: How much the boxes of objects grow for the loss, as a share of their width and height: half of
 #: it on each side, which is what the first implementation's code does.
@@ -133,12 +134,14 @@ class _Sample:
     :ivar label: 1×H×W uint8, classes by their places in the table.
     :ivar boxes: N×4, of the teacher.
     :ivar classes: places that the label holds, ``IGNORE`` aside.
+    :ivar image: the frame as it came, its format and bytes; empty where that is not known.
     """
 
     x: tuple[torch.Tensor, ...] | torch.Tensor
     label: torch.Tensor
     boxes: np.ndarray
     classes: frozenset[int]
+    image: tuple[str, bytes]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -149,7 +152,8 @@ class _Sample:
     def nbytes(self) -> int:
         """Bytes of memory that it takes."""
         parts = self.x if isinstance(self.x, tuple) else (self.x,)
-        return sum(part.nbytes for part in (*parts, self.label)) + self.boxes.nbytes
+        return sum(part.nbytes for part in (*parts, self.label)) + self.boxes.nbytes + len(
+            self.image[1])
 
 
 class StudentTrainer:
@@ -213,7 +217,9 @@ class StudentTrainer:
         for group in self._optimizer.param_groups:
             group['lr'] = self.settings.learning_rate
 
-    def _make_sample(self, frame: np.ndarray, teaching: TeacherPrediction) -> _Sample:
+    def _make_sample(
+            self, frame: np.ndarray, teaching: TeacherPrediction,
+            image: tuple[str, bytes] = ('', b'')) -> _Sample:
         device = next(self.student.parameters()).device
         # PyTorch warns of arrays that are read-only, as those over messages may be.
         x = torch.from_numpy(np.require(frame, requirements=('C', 'W'))).to(device)
@@ -229,7 +235,7 @@ class StudentTrainer:
                 f'{sorted(classes)} for a frame of shape {frame.shape}: wanted its height and '
                 f'width, and classes below {len(self.student.classes)}')
         return _Sample(
-            x, torch.from_numpy(teaching.label)[None].to(device), teaching.boxes, classes)
+            x, torch.from_numpy(teaching.label)[None].to(device), teaching.boxes, classes, image)
 
     def _logits(self, sample: _Sample) -> torch.Tensor:
         """Compute the logits of the classes that are trained, in their order."""
@@ -329,7 +335,8 @@ class StudentTrainer:
     def __call__(
             self, frame: np.ndarray, teaching: TeacherPrediction,
             on_step: Callable[[], None] = lambda: None, share: float = 1.0,
-            go_on: Callable[[], bool] = lambda: True) -> TrainingResult:
+            go_on: Callable[[], bool] = lambda: True,
+            image: tuple[str, bytes] = ('', b'')) -> TrainingResult:
         """
         Train the student on a key frame until its metric is above THRESHOLD (Algorithm 1).
 
@@ -343,11 +350,12 @@ class StudentTrainer:
             to 1: those that Adam's last step moved most, as in Adaptive Model Streaming (Khani et
             al., ICCV 2021).
         :param go_on: is asked after a step whether there may be another.
+        :param image: the frame as it came, to be kept with the key frame: its format and bytes.
         :raises ValueError: if the label does not fit. Whatever a step or ``on_step`` raises, the
             student holds the best weights seen, and the key frame is forgotten.
         """
         self._prepare()
-        sample = self._make_sample(frame, teaching)
+        sample = self._make_sample(frame, teaching, image)
         earlier = self._memory
         self._remember(sample)
         try:
@@ -415,6 +423,73 @@ class StudentTrainer:
                 for name, tensor in self.student.state_dict().items()
                 if left and self.student.has_rows(name)}
 
+    # --- what is kept on a disk ------------------------------------------------------------------
+
+    def export(self) -> tuple[Weights, dict[str, Any]]:
+        """
+        Return all that is kept from key frame to key frame, but for the weights.
+
+        Key frames that did not come as an image are left out.
+
+        :returns: tensors by name, and what JSON can hold.
+        """
+        tensors: Weights = {}
+        if self._optimizer is not None:
+            for name, tensor in self.student.tensors(self._prepared_for[0]).items():
+                for key, value in self._optimizer.state.get(tensor, {}).items():
+                    tensors[f'adam.{name}.{key}'] = value
+        kept = [sample for sample in self._memory if sample.image[1]]
+        for number, sample in enumerate(kept):
+            files = {'image': sample.image[1],
+                     'label': encode_label(sample.label[0].cpu().numpy())}
+            for key, data in files.items():
+                tensors[f'memory.{number}.{key}'] = torch.frombuffer(
+                    bytearray(data), dtype=torch.uint8)
+            if len(sample.boxes):
+                tensors[f'memory.{number}.boxes'] = torch.from_numpy(
+                    np.ascontiguousarray(sample.boxes, np.float32))
+        return tensors, {
+            'prepared_for': self._prepared_for, 'learnt': sorted(self._learnt),
+            'learnt_before': sorted(self._learnt_before),
+            'formats': [sample.image[0] for sample in kept],
+            'random': self._random.bit_generator.state}
+
+    def restore(self, tensors: Weights, meta: dict[str, Any]) -> None:
+        """
+        Go on from what :meth:`export` has returned, with the weights that the student has.
+
+        Where another scope is set by now the optimizer and the key frames begin anew.
+
+        :raises KeyError, TypeError, ValueError, RuntimeError: if it is something else; the trainer
+            is then of no use any more.
+        """
+        self._learnt_before = frozenset(map(int, meta['learnt_before']))
+        self.forget()
+        self._prepare()
+        if list(self._prepared_for) != list(meta['prepared_for'] or ()):
+            return
+        for name, tensor in self.student.tensors(self.settings.scope).items():
+            state = {key.rpartition('.')[2]: value for key, value in tensors.items()
+                     if key.startswith(f'adam.{name}.')}
+            if state:
+                if {key: value.shape for key, value in state.items()} != {
+                        'step': (), 'exp_avg': tensor.shape, 'exp_avg_sq': tensor.shape}:
+                    raise ValueError(f'what Adam has of {name} does not fit')
+                # Adam wants its steps on the CPU.
+                self._optimizer.state[tensor] = {
+                    key: value if key == 'step' else value.to(tensor.device).contiguous(
+                        memory_format=_format_of(tensor)) for key, value in state.items()}
+        for number, image_format in enumerate(meta['formats']):
+            data = {key: tensors[f'memory.{number}.{key}'].numpy().tobytes()
+                    for key in ('image', 'label')}
+            frame = decode_image(image_format, data['image'])
+            label = decode_label(data['label'], frame.shape[:2])
+            boxes = tensors.get(f'memory.{number}.boxes', torch.zeros(0, 4)).numpy()
+            self._remember(self._make_sample(
+                frame, TeacherPrediction(label, boxes), (image_format, data['image'])))
+        self._learnt = set(map(int, meta['learnt']))
+        self._random.bit_generator.state = meta['random']
+
     def _replayed(self, earlier: list[_Sample]) -> list[_Sample]:
         """Choose the earlier key frames that a step trains on too."""
         count = min(len(earlier), self.settings.replay)
@@ -424,6 +499,12 @@ class StudentTrainer:
             return earlier[-count:]
         return [earlier[index] for index in self._random.choice(
             len(earlier), count, replace=False)]
+
+
+def _format_of(tensor: torch.Tensor) -> torch.memory_format:
+    """Return how the values of a tensor lie, which those of its Adam state follow."""
+    channels_last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 class _Selection:

@@ -184,7 +184,7 @@ def run_nodes(
                 # The recorder may be slower than the camera for a moment.
                 f'{namespace}/segmentation/mask': {'publisher': {'depth': 100}}}},
         'teacher': {
-            'robots': [''],  # and none of others in this network
+            'robots': [''], 'state_folder': '',  # and none of others in this network
             'weights': arguments.student, 'teacher': arguments.teacher,
             'threads': threads},
         'camera': {

@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     _print(plan, profile, settings, console)
     if 'robots' in given:
-        console.print(_fleet_table(plan['fleet'], settings))
+        console.print(_fleet_table(plan['fleet']))
     if 'json' in given:
         arguments.json.write_text(json.dumps(plan, indent=2) + '\n')
         console.print(f'wrote {arguments.json}', highlight=False)
@@ -161,8 +161,7 @@ def plan_fleet(
     :raises ValueError: if a number is out of its range.
     """
     costs = profile.costs
-    shortest = settings['min_stride'] * costs.t_si
-    period = shortest if period is None else period
+    period = settings['min_stride'] * costs.t_si if period is None else period
     service = Service.of(costs.t_ti, costs.t_sd, settings['max_updates'], steps)
     load = teacher_load(robots, service, costs.t_net, period)
     return {
@@ -170,8 +169,7 @@ def plan_fleet(
         'utilisation': load.utilisation, 'waiting_s': load.waiting,
         'update_after_s': load.answer, 'period_s': load.period,
         'update_after_frames': load.answer / costs.t_si,
-        'robots_before_min_stride': most_robots(service, costs.t_net, period, shortest),
-        'robots_before_next_key_frame': most_robots(service, costs.t_net, period, period)}
+        'robots_in_time': most_robots(service, costs.t_net, period, period)}
 
 
 def _bandwidths(profile: Profile, t_net: float | None) -> dict[str, float] | None:
@@ -338,7 +336,7 @@ def _print(plan: dict, profile: Profile, settings: dict[str, int], console: Cons
     console.print(table)
 
 
-def _fleet_table(fleet: dict, settings: dict[str, int]) -> Table:
+def _fleet_table(fleet: dict) -> Table:
     table = Table(title=f"{fleet['robots']} robots and one teacher", show_header=False)
     overloaded = fleet['period_s'] > 1.01 * fleet['wanted_period_s']
     table.add_row(
@@ -354,10 +352,8 @@ def _fleet_table(fleet: dict, settings: dict[str, int]) -> Table:
         '[red]since its answer takes so long: the teacher is overloaded[/]' if overloaded
         else 'as it wants')
     table.add_row(
-        'robots it can serve', f"{fleet['robots_before_min_stride']}",
-        f"with updates within MIN_STRIDE, {settings['min_stride']} frames")
-    table.add_row(
-        '', f"{fleet['robots_before_next_key_frame']}", 'with updates before the next key frame')
+        'robots it can serve', f"{fleet['robots_in_time']}",
+        'with updates before their next key frame')
     return table
 
 

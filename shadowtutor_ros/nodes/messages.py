@@ -44,7 +44,8 @@ def key_frame_from_message(message: KeyFrameMessage) -> KeyFrame:
         plain(message.model_id), message.initial_checksum, message.weights_version,
         message.weights_checksum, decode_image(message.image.format, message.image.data),
         message.student_id, plain(message.student), message.teacher_id, message.useful_seconds,
-        message.classes_digest, tuple(message.classes), message.background)
+        message.classes_digest, tuple(message.classes), message.background,
+        (plain(message.image.format), message.image.data.tobytes()))
 
 
 def update_to_message(

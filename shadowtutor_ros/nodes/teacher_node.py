@@ -14,7 +14,7 @@ from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from std_msgs.msg import Header
 
-from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.algorithms.server import Server, ServerSettings, SessionError
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, cuda_is_lost, use_threads
 from shadowtutor_ros.models.teachers import load_teacher
@@ -26,6 +26,7 @@ from shadowtutor_ros.nodes.parameters import ParameterError, ParameterNode, Para
 from shadowtutor_ros.nodes.robot_watch import AUTO, is_pattern, POLL_PERIOD, RobotWatch
 from shadowtutor_ros.nodes.running import (
     fail, join, qos, resident_bytes, run, steady_clock)
+from shadowtutor_ros.nodes.session_files import SessionFiles, state_folder
 from shadowtutor_ros.nodes.teacher_parameters import TEACHER
 from shadowtutor_ros.wire.key_frame import KeyFrameError
 from shadowtutor_ros.wire.weight_update import Status
@@ -57,6 +58,10 @@ class Robot:
         self.record = RobotRecord(name)
         self.subscription: Subscription | None = None
         self.publishing = threading.Lock()
+        #: When its session was saved last, on the performance counter, and whether it has changed
+        #: since.
+        self.saved = time.perf_counter()
+        self.changed = False
 
     def put(self, message: KeyFrameMessage, arrival: float) -> None:
         """Let a key frame wait; the newest of a student takes its place."""
@@ -84,6 +89,8 @@ class TeacherNode(ParameterNode):
         self._robots: list[Robot] = []
         #: Those among them that were found in the graph, by their namespaces.
         self._found: dict[str, Robot] = {}
+        #: Robots that are gone, whose sessions are to be saved.
+        self._gone: list[Robot] = []
         self._work = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -108,6 +115,8 @@ class TeacherNode(ParameterNode):
         self.get_logger().info('it knows ' + (
             'any phrase' if known is None else f'{len(known)} names: {", ".join(known)[:200]}'))
 
+        folder = state_folder(self.parameters['state_folder'])
+        self._files = SessionFiles(folder) if folder else None
         self._make_server = lambda: Server(
             student, teacher, self.settings, time.perf_counter, device,
             name=self.get_fully_qualified_name())
@@ -157,6 +166,7 @@ class TeacherNode(ParameterNode):
                 f'{updates.topic_name}')
         robot = Robot(
             name, self._make_server(), updates, self.resolve_topic_name(f'{prefix}key_frames'))
+        self._restore(robot)
         robot.subscription = self.create_subscription(
             KeyFrameMessage, f'{prefix}key_frames',
             lambda message: self._on_key_frame(robot, message), **qos())
@@ -191,7 +201,41 @@ class TeacherNode(ParameterNode):
         with robot.publishing:
             self.destroy_publisher(robot.updates)
             robot.updates = None
-        self.get_logger().info(f'{robot.name} is gone, and its session forgotten')
+        self.get_logger().info(f'{robot.name} is gone')
+        with self._work:
+            self._gone.append(robot)
+            self._work.notify()
+
+    def _restore(self, robot: Robot) -> None:
+        """Let a robot go on where it was before the teacher was started again, or it was gone."""
+        if self._files is None:
+            return
+        path = self._files.path(robot.key_frames)
+        try:
+            if (kept := self._files.load(robot.key_frames)) is None:
+                return
+            robot.server.restore(*kept)
+        except (SessionError, OSError) as error:
+            self.get_logger().warning(
+                f"{robot.name or 'robot'} begins anew, since its session in {path} cannot be gone "
+                f'on from: {error}')
+            return
+        session = robot.server.session
+        self.get_logger().info(
+            f"{robot.name or 'robot'}: goes on after key frame {session.last_number} of session "
+            f'{session.id}, from {path}')
+
+    def _save(self, robot: Robot) -> None:
+        """Save a robot's session; by the teaching thread."""
+        robot.changed, robot.saved = False, time.perf_counter()
+        if self._files is None or (kept := robot.server.export()) is None:
+            return
+        try:
+            self._files.save(robot.key_frames, *kept)
+        except OSError as error:
+            self.get_logger().error(
+                f'sessions cannot be saved in {self._files.folder} ({error}): a restarted teacher '
+                'will begin anew; make room, or set state_folder', throttle_duration_sec=600.0)
 
     def _apply(self, values: dict) -> None:
         # Not all settings are parameters: the seed is none.
@@ -236,11 +280,15 @@ class TeacherNode(ParameterNode):
             Header(stamp=self.get_clock().now().to_msg())))
 
     def _next(self) -> tuple[Robot, KeyFrameMessage, float] | None:
-        """Wait for a key frame; None at the end. The robot served goes to the back of the line."""
+        """
+        Wait for a key frame; the robot served goes to the back of the line.
+
+        :returns: None at the end, and where a robot is gone.
+        """
         with self._work:
-            self._work.wait_for(
-                lambda: self._closed or any(robot.waiting for robot in self._robots))
-            if self._closed:
+            self._work.wait_for(lambda: self._closed or self._gone or any(
+                robot.waiting for robot in self._robots))
+            if self._closed or self._gone:
                 return None
             robot = next(robot for robot in self._robots if robot.waiting)
             self._robots.remove(robot)
@@ -262,17 +310,33 @@ class TeacherNode(ParameterNode):
                 return fail(self, f'{type(error).__name__}: {error}')
             self.get_logger().error(
                 f'the teacher could not be warmed up: {type(error).__name__}: {error}')
-        while (item := self._next()) is not None:
-            try:
-                self._answer(*item)
-            except _Closing:
-                return
-            except Exception as error:  # that nobody thought of; the next key frame may do better
-                if cuda_is_lost(error):
-                    return fail(self, f'{type(error).__name__}: {error}')
-                self.get_logger().error(
-                    f'a key frame could not be answered: {type(error).__name__}: {error}',
-                    throttle_duration_sec=5.0)
+        while not self._closed:
+            if (item := self._next()) is not None:
+                try:
+                    self._answer(*item)
+                except _Closing:
+                    break
+                except Exception as error:  # that nobody thought of; the next one may do better
+                    if cuda_is_lost(error):
+                        return fail(self, f'{type(error).__name__}: {error}')
+                    self.get_logger().error(
+                        f'a key frame could not be answered: {type(error).__name__}: {error}',
+                        throttle_duration_sec=5.0)
+            self._save_some()
+        for robot in self._robots:
+            if robot.changed:
+                self._save(robot)
+
+    def _save_some(self) -> None:
+        """Save what is due: sessions of robots that are gone, and those that have changed."""
+        with self._work:
+            gone, self._gone = self._gone, []
+        for robot in gone:
+            self._save(robot)
+        now, period = time.perf_counter(), self.parameters['save_period']
+        for robot in self._robots:
+            if robot.changed and now - robot.saved >= period:
+                self._save(robot)
 
     def _answer(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
         name, record = robot.name or 'robot', robot.record
@@ -304,6 +368,7 @@ class TeacherNode(ParameterNode):
         if update.status == Status.REFUSED:
             return
         session = robot.server.session
+        robot.changed = True
         record.answered += 1
         record.classes, record.memory_bytes = session.classes.names, session.trainer.memory_bytes
         record.metric = update.metric_after

@@ -77,4 +77,11 @@ TEACHER = (
     Parameter(
         'max_robots', 16, "robots that are served at most, of those that 'auto' or a pattern "
         'finds; each takes the memory of its key frames, replay_megabytes, and 10 MB', (1, 1000)),
+    Parameter(
+        'state_folder', '~/.ros/shadowtutor', 'folder in which the sessions of robots are kept, '
+        "so that a teacher that is started again goes on where it was; '': none",
+        read_only=True),
+    Parameter(
+        'save_period', 60.0, 'seconds from one time that a session is saved to the next, while it '
+        'changes', (1.0, 86400.0)),
 )

@@ -66,7 +66,7 @@ class Rig:
                 f'{namespace}/segmentation/mask': {'publisher': {'depth': 100}}}}
         teacher = {
             # What comes by the relay alone.
-            'robots': [''],
+            'robots': [''], 'state_folder': '',
             'teacher': 'shadowtutor_ros.reliability.faulty_teacher:FaultyTeacher',
             'teacher_weights': str(self._fault), 'threads': 1,
             # Seldom good enough, so that nearly every answer brings weights, soon.

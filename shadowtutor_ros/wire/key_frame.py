@@ -59,6 +59,8 @@ class KeyFrame:
     :ivar student_id, student: the student's number, the same in all its sessions, and its name.
     :ivar teacher_id: the teacher that this is for; 0 for any.
     :ivar useful_seconds: for how long an answer is of use.
+    :ivar image: the frame as it came, its format and the bytes, which are fewer; empty where it
+        came otherwise.
     """
 
     session_id: int
@@ -76,6 +78,7 @@ class KeyFrame:
     classes_digest: int = LVS.digest
     classes: tuple[str, ...] = ()
     background: int = 0
+    image: tuple[str, bytes] = ('', b'')
 
 
 def encode_image(

@@ -78,8 +78,10 @@ class Ros:
 
 
 @pytest.fixture
-def ros():
+def ros(tmp_path, monkeypatch):
     """Return the nodes of the test."""
+    # Each test has a home of its own, in which nothing is to go on from.
+    monkeypatch.setenv('ROS_HOME', str(tmp_path / 'ros'))
     nodes = Ros()
     yield nodes
     nodes.close()

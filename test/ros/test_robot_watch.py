@@ -1,5 +1,8 @@
 """Robots are found in the graph."""
 
+import os
+from pathlib import Path
+
 from helpers import wait_for
 import numpy as np
 import pytest
@@ -87,6 +90,9 @@ def test_a_robot_that_is_gone_is_forgotten_and_found_again(ros, weights, frame, 
         wait_for(lambda: [one for one in updates if one.session_id == session])
         ros.probe.destroy_publisher(publisher)
         wait_for(lambda: [robot.name for robot in node._robots] == [''])
+        # It is kept on the disk, until the robot comes back.
+        kept = Path(os.environ['ROS_HOME']) / 'shadowtutor' / '%2Fa%2Fkey_frames.session'
+        wait_for(kept.exists)
     assert node.count_publishers('/a/weight_updates') == 0
     assert node.count_subscribers('/a/key_frames') == 0
 

@@ -1,0 +1,90 @@
+"""Sessions of robots on a disk: tensors as safetensors, all else as JSON in their header."""
+
+import json
+import os
+from pathlib import Path
+import tempfile
+from typing import Any
+from urllib.parse import quote
+
+from shadowtutor_ros.algorithms.server import SessionError
+from shadowtutor_ros.models.safetensors_file import load_file, SafetensorsError, save_file
+from shadowtutor_ros.models.student.base import Weights
+
+#: Of what is in a file; another one is not gone on from.
+_VERSION = '1'
+
+
+def state_folder(text: str) -> Path | None:
+    """
+    Return the folder that a parameter names.
+
+    :param text: a path; ``~`` and ``~/.ros`` are as for ROS's own files; empty: none.
+    """
+    if not text:
+        return None
+    home = os.environ.get('ROS_HOME')
+    if home and text.startswith('~/.ros'):
+        return Path(home + text.removeprefix('~/.ros'))
+    return Path(text).expanduser()
+
+
+class SessionFiles:
+    """
+    The sessions of a teacher, a file for each robot.
+
+    :param folder: is made where it is not there.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def path(self, key_frames: str) -> Path:
+        """
+        Return the file of a robot.
+
+        :param key_frames: the topic of its key frames, fully qualified.
+        """
+        return self.folder / f'{quote(key_frames, safe="")}.session'
+
+    def save(self, key_frames: str, tensors: Weights, meta: dict[str, Any]) -> None:
+        """
+        Save a session in place of the one before, which stays where that fails.
+
+        :raises OSError: if it cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp('.new', 'session', self.folder)
+        try:
+            os.close(number)
+            save_file(tensors, name, {'version': _VERSION, 'session': json.dumps(meta)})
+            with open(name, 'rb') as file:
+                os.fsync(file.fileno())
+            os.replace(name, self.path(key_frames))
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def load(self, key_frames: str) -> tuple[Weights, dict[str, Any]] | None:
+        """
+        Load the session of a robot.
+
+        :returns: what was saved; None where nothing was.
+        :raises SessionError: if it is no such file, or of another version.
+        :raises OSError: if it cannot be read.
+        """
+        path = self.path(key_frames)
+        if not path.exists():
+            return None
+        try:
+            tensors, metadata = load_file(path)
+            if metadata.get('version') != _VERSION:
+                raise SessionError('it is of another version')
+            meta = json.loads(metadata['session'])
+        except (SafetensorsError, KeyError, ValueError, RecursionError) as error:
+            if isinstance(error, SessionError):
+                raise
+            raise SessionError(f'it is no session ({error})') from None
+        if not isinstance(meta, dict):
+            raise SessionError('it is no session')
+        return tensors, meta
