@@ -39,7 +39,7 @@ class Robot:
         self.engine = InferenceEngine(student, device=device)
         self.client = Client(
             self.engine, self._key_frames.append,
-            ClientSettings(1, 1, update_timeout=50.0, drift=0.0, still=0.0),
+            ClientSettings(1, 1, update_timeout=50.0, stride_rate=0.0, drift=0.0, still=0.0),
             student_id=student_id, name=f'/robot{student_id}/student')
         self._now = 0.0
 
