@@ -3,9 +3,9 @@
 from typing import Any
 
 #: What differs from the defaults, by the names of the nodes' parameters; docs/evaluation.md has
-#: what each gives. The defaults are for some 250 kbit/s.
+#: what each gave where it was measured. The defaults are for some 250 kbit/s.
 PRESETS: dict[str, dict[str, Any]] = {
-    # Some 120 kbit/s: a radio that is shared, or paid for.
+    # A radio that is shared, or paid for.
     'thin': {
         'stride_rate': 2.5,
         # 102 s: a student that is silent for longer may lose its place to another.
