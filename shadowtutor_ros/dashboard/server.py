@@ -322,11 +322,13 @@ class Browser(_Checked, tornado.websocket.WebSocketHandler):
             self.close(1003, 'this is not understood')
 
     async def _change(self, request: dict[str, Any]) -> None:
-        answer = {'type': 'answer', 'id': request.get('id')}
         try:
-            self.say({**answer, 'done': True, 'text': await self.dashboard.change(request)})
+            done, text = True, await self.dashboard.change(request)
         except RequestError as error:
-            self.say({**answer, 'done': False, 'text': str(error)})
+            done, text = False, str(error)
+        # First what is so now, which a control goes back to where its value was refused.
+        self._say_nodes()
+        self.say({'type': 'answer', 'id': request.get('id'), 'done': done, 'text': text})
 
     @property
     def ready_for_report(self) -> bool:
@@ -336,16 +338,21 @@ class Browser(_Checked, tornado.websocket.WebSocketHandler):
     def report(self, report: dict[str, Any], now: float) -> None:
         """Say how all do, with what is new since the last time."""
         fleet = self.dashboard.fleet
-        if self._version != fleet.version:
-            self._version = fleet.version
-            self.say({'type': 'nodes', **fleet.describe()})
-            self.dashboard.look()  # a view may be there now, or on another topic
+        self._say_nodes()
         samples = {}
         for name, student in fleet.students.items():
             if new := student.samples_after(self._samples.get(name, 0)):
                 samples[name] = [values for _, values in new]
                 self._samples[name] = new[-1][0]
         self._writing = self.say({'type': 'report', 'now': now, 'samples': samples, **report})
+
+    def _say_nodes(self) -> None:
+        """Say what seldom changes, if it has."""
+        fleet = self.dashboard.fleet
+        if self._version != fleet.version:
+            self._version = fleet.version
+            self.say({'type': 'nodes', **fleet.describe()})
+            self.dashboard.look()  # a view may be there now, or on another topic
 
     def show(self, key: tuple[str, str], number: int, message: bytes) -> None:
         """Send a picture."""

@@ -344,6 +344,8 @@ class Watcher(Observer):
         result = answer.result
         if not result.successful:
             raise ServiceError(result.reason or f'{node} did not take it')
+        # The node says so to all, but that may come later.
+        self._fleet.change_parameters(node, values)
 
     async def trigger(
             self, node: str, service: str, value: bool | None = None) -> tuple[bool, str]:

@@ -173,6 +173,9 @@ def test_read_only_shows_and_refuses(page, probe):
     with dashboard('--read-only') as read_only:
         page.open(read_only)
         wait_for(lambda: page.text('#read-only') == 'read-only' and picture(page))
+        # Parameters are read after what is published is found.
+        wait_for(lambda: page.run(
+            'return !!document.querySelector(arguments[0])', f'{DRIFT} input'))
         before = probe.parameter('drift')
         # As somebody would who makes the page send it nevertheless.
         refused = page.run("""
