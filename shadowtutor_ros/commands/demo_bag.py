@@ -11,6 +11,7 @@ from ament_index_python.packages import get_package_share_directory
 from rclpy.serialization import serialize_message
 
 from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.nodes.graph import type_name
 
 #: Of metadata.yaml. The next writes quality of service in a way that Humble and Jazzy cannot read.
 _VERSION = 8
@@ -71,8 +72,8 @@ def _definition(kind: type) -> dict[str, str]:
     """Return type, definition and hash of a kind of message, as rosbag2 records them."""
     from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
-    package = kind.__module__.partition('.')[0]
-    name = f'{package}/msg/{kind.__name__}'
+    name = type_name(kind)
+    package = name.partition('/')[0]
     types = get_typestore(Stores.LATEST)
     if name in types.types:
         definition, _ = types.generate_msgdef(name, ros_version=2)

@@ -19,9 +19,9 @@ from std_srvs.srv import SetBool, Trigger
 
 from shadowtutor_ros.dashboard.model import Fleet, Parameter, SeenStudent, SeenTeacher
 from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
+from shadowtutor_ros.nodes.graph import by_node, type_name
 from shadowtutor_ros.nodes.images import to_bgr
 from shadowtutor_ros.nodes.running import Observer, qos, steady_clock
-from shadowtutor_ros.nodes.teacher_watch import by_node
 
 #: Seconds between two looks at the graph.
 POLL_PERIOD = 1.0
@@ -34,11 +34,8 @@ MAX_WIDTH = 960
 
 _JPEG_QUALITY = 80
 
-_STATUS, _KEY_FRAME, _UPDATE, _IMAGE, _FILE = (
-    f'{package}/msg/{kind.__name__}' for package, kind in (
-        ('shadowtutor_ros', TutorStatus), ('shadowtutor_ros', KeyFrame),
-        ('shadowtutor_ros', WeightUpdate), ('sensor_msgs', Image),
-        ('sensor_msgs', CompressedImage)))
+_STATUS, _KEY_FRAME, _UPDATE, _IMAGE, _FILE = map(
+    type_name, (TutorStatus, KeyFrame, WeightUpdate, Image, CompressedImage))
 
 _STATES = {getattr(TutorStatus, f'STATE_{name.upper()}'): name for name in (
     'waiting_for_images', 'waiting_for_teacher', 'tutored', 'update_overdue', 'no_masks',

@@ -12,6 +12,7 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import CompressedImage, Image
 
+from shadowtutor_ros.nodes.graph import node_name, type_name
 from shadowtutor_ros.nodes.image_topics import compressed_topic
 from shadowtutor_ros.nodes.parameters import ParameterError
 from shadowtutor_ros.nodes.running import qos, steady_clock
@@ -231,7 +232,7 @@ class ImageSubscription:
         return self._node.get_publishers_info_by_topic(self.topic)
 
     def _fitting(self, offers: list[TopicEndpointInfo]) -> list[TopicEndpointInfo]:
-        kind = f'sensor_msgs/msg/{self._type.__name__}'
+        kind = type_name(self._type)
         return [offer for offer in offers if offer.topic_type == kind]
 
     def _hint(self, reliability: str) -> str:
@@ -296,15 +297,9 @@ def _is_reliable(offer: TopicEndpointInfo) -> bool:
 
 def _names(offers: list[TopicEndpointInfo]) -> str:
     return ', '.join(
-        f'{_name(offer)} ({offer.topic_type}, {_words(offer.qos_profile.reliability)})'
+        f"{node_name(offer) or 'a node whose name is not known yet'} ({offer.topic_type}, "
+        f'{_words(offer.qos_profile.reliability)})'
         for offer in offers)
-
-
-def _name(offer: TopicEndpointInfo) -> str:
-    # rmw has such words for nodes that are not, or not yet, discovered.
-    if not offer.node_name or '_UNKNOWN_' in offer.node_name:
-        return 'a node whose name is not known yet'
-    return f'{offer.node_namespace.rstrip("/")}/{offer.node_name}'
 
 
 def _words(reliability: ReliabilityPolicy) -> str:

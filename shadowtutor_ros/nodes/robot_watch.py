@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from rclpy.node import Node
 
 from shadowtutor_ros.msg import KeyFrame
+from shadowtutor_ros.nodes.graph import type_name
 
 #: Seconds between two looks at the graph.
 POLL_PERIOD = 0.5
@@ -17,7 +18,6 @@ GONE = 60.0
 #: Stands for every robot there is.
 AUTO = 'auto'
 
-_TYPE = f'{KeyFrame.__module__.split(".")[0]}/msg/{KeyFrame.__name__}'
 _TOPIC = '/key_frames'
 
 
@@ -59,7 +59,7 @@ class RobotWatch:
     def _namespaces(self) -> list[str]:
         return [topic.removesuffix(_TOPIC) or '/'
                 for topic, types in self._node.get_topic_names_and_types()
-                if topic.endswith(_TOPIC) and _TYPE in types
+                if topic.endswith(_TOPIC) and type_name(KeyFrame) in types
                 and self._node.count_publishers(topic)]
 
     def _matches(self, namespace: str) -> bool:

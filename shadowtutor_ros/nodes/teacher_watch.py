@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from rclpy.node import Node
-from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from shadowtutor_ros.nodes.graph import by_node
 
 #: Seconds between two looks at the graph.
 POLL_PERIOD = 0.25
@@ -130,14 +131,3 @@ class TeacherWatch:
                 f"namespace, '{self._node.get_namespace()}', and both need the same "
                 'ROS_DOMAIN_ID',
                 throttle_duration_sec=30.0)
-
-
-def by_node(endpoints: list[TopicEndpointInfo]) -> dict[str, set[tuple[int, ...]]]:
-    """Return the ids of endpoints by their node's full name; '' stands for one not known."""
-    nodes: dict[str, set[tuple[int, ...]]] = {}
-    for endpoint in endpoints:
-        name = f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
-        # rmw has such words for nodes that are not, or not yet, discovered.
-        name = '' if 'NAME_UNKNOWN_' in name or not endpoint.node_name else name
-        nodes.setdefault(name, set()).add(tuple(endpoint.endpoint_gid))
-    return nodes
