@@ -189,6 +189,8 @@ def run_nodes(
             'threads': threads},
         'camera': {
             'source': arguments.video, 'rate': 0.0, 'width': width, 'height': height,
+            # The student and, where it records, the recorder.
+            'wait_matching_subscriptions': 2 if record else 1,
             'frames': arguments.frames, 'headers': 'recorded' if stamps else 'new',
             # As with the masks.
             'qos_overrides': {f'{namespace}/image': {'publisher': {'depth': 10}}},

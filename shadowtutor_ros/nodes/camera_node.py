@@ -160,11 +160,10 @@ class CameraNode(ParameterNode):
             self._clock_publisher.publish(Clock(clock=_time(nanoseconds)))
 
     def _wait_for_student(self) -> None:
-        """Wait until a student subscribes to the images and offers masks."""
+        """Wait until a student offers masks, and it and who else is expected take the images."""
         while not self._closed.wait(0.1):
-            if self._images.subscribers and self.count_publishers(self._masks.topic_name):
-                # Who else subscribes, as one that records, may be found a moment later.
-                self._closed.wait(0.2)
+            if (self._images.subscribers >= self.parameters['wait_matching_subscriptions']
+                    and self.count_publishers(self._masks.topic_name)):
                 return
 
     def _publish_until_masked(self, frame: np.ndarray, header: Header) -> None:

@@ -12,6 +12,9 @@ CAMERA = (
         'rate', -1.0, "frames a second; -1: the source's own, of a bag the pace at which it was "
         'recorded; 0: lock-step, the next frame is published when the mask of the last has come',
         (-1.0, 1000.0), (), True),
+    Parameter(
+        'wait_matching_subscriptions', 1, 'lock-step begins once so many subscribe to the images: '
+        'the student, and who else must miss none, as one that records', (1, 1000), (), True),
     Parameter('loop', False, 'start again at the end of the source', read_only=True),
     Parameter(
         'width', 0, "width of the images in pixels; 0: the source's own", (0, 7680), (), True),

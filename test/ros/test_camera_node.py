@@ -31,6 +31,18 @@ def ended(camera):
     return camera._played.is_set()
 
 
+def mask_each(ros, images, frames, pause=0.1, **parameters):
+    """Start a camera in lock-step, and mask its images one by one; each has to wait for that."""
+    masks = ros.probe.create_publisher(Image, 'segmentation/mask', 10)
+    camera = ros.start(CameraNode, rate=0.0, **parameters)
+    for count in range(1, frames + 1):
+        wait_for(lambda: len(images) == count)
+        time.sleep(pause)
+        assert len(images) == count and not ended(camera)
+        masks.publish(to_message(np.zeros((40, 48), np.uint8), 'mono8', images[-1].header))
+    wait_for(lambda: ended(camera))
+
+
 def test_plays_a_folder_at_a_rate(ros, folder):
     images = ros.collect(Image, 'image')
     camera = ros.start(CameraNode, source=folder, rate=20.0, frame_id='eye', loop=True)
@@ -43,17 +55,8 @@ def test_plays_a_folder_at_a_rate(ros, folder):
 
 
 def test_lock_step_waits_for_each_mask(ros, folder):
-    masks = ros.probe.create_publisher(Image, 'segmentation/mask', 10)
-    images = []
-    ros.probe.create_subscription(Image, 'image', images.append, 10)
-    camera = ros.start(CameraNode, source=folder, rate=0.0)
-    mask = np.zeros((40, 48), np.uint8)
-    for count in range(1, 5):
-        wait_for(lambda: len(images) == count)
-        time.sleep(0.1)
-        assert len(images) == count and not ended(camera)
-        masks.publish(to_message(mask, 'mono8', images[-1].header))
-    wait_for(lambda: ended(camera))
+    images = ros.collect(Image, 'image')
+    mask_each(ros, images, 4, source=folder)
     stamps = [image.header.stamp.sec + image.header.stamp.nanosec / 1e9 for image in images]
     assert np.allclose(np.diff(stamps), 1 / 25, atol=1e-6)
 
@@ -129,15 +132,8 @@ def test_a_bag_is_played_at_the_pace_of_its_recording(ros, bag, monkeypatch, rat
 
 
 def test_lock_step_keeps_the_stamps_of_a_bag(ros, bag):
-    masks = ros.probe.create_publisher(Image, 'segmentation/mask', 10)
     images = ros.collect(Image, 'image')
-    camera = ros.start(CameraNode, source=f'{bag}:/raw', rate=0.0)
-    for count in range(1, 5):
-        wait_for(lambda: len(images) == count)
-        time.sleep(0.1)
-        assert len(images) == count and not ended(camera)
-        masks.publish(to_message(np.zeros((40, 48), np.uint8), 'mono8', images[-1].header))
-    wait_for(lambda: ended(camera))
+    mask_each(ros, images, 4, source=f'{bag}:/raw')
     assert [stamp_of(one.header.stamp) - BEGIN for one in images] == TAKEN
 
 
@@ -145,15 +141,25 @@ def test_lock_step_waits_though_all_stamps_are_the_same(ros, tmp_path):
     bag = write_bag(tmp_path / 'still', {'/raw': [
         (BEGIN + index, image(np.zeros((40, 48, 3), np.uint8), 'bgr8', BEGIN, 48))
         for index in range(3)]})
+    mask_each(ros, ros.collect(Image, 'image'), 3, pause=0.2, source=str(bag))
+
+
+def test_lock_step_waits_for_all_that_are_to_take_the_images(ros, folder):
     masks = ros.probe.create_publisher(Image, 'segmentation/mask', 10)
-    images = ros.collect(Image, 'image')
-    camera = ros.start(CameraNode, source=str(bag), rate=0.0)
-    for count in range(1, 4):
-        wait_for(lambda: len(images) == count)
-        time.sleep(0.2)
-        assert len(images) == count and not ended(camera)
-        masks.publish(to_message(np.zeros((40, 48), np.uint8), 'mono8', images[-1].header))
+    first = ros.collect(Image, 'image')
+    camera = ros.start(
+        CameraNode, source=folder, rate=0.0, wait_matching_subscriptions=2)
+    wait_for(lambda: camera._images.subscribers == 1)
+    time.sleep(0.5)
+    assert not first
+    second = ros.collect(Image, 'image')
+    wait_for(lambda: first and second)
+    assert first[0] == second[0]
+    for count in range(1, 5):
+        wait_for(lambda: len(first) == count)
+        masks.publish(to_message(np.zeros((40, 48), np.uint8), 'mono8', first[-1].header))
     wait_for(lambda: ended(camera))
+    assert wait_for(lambda: len(second) == 4)
 
 
 def test_a_bag_may_get_new_headers(ros, bag):
