@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from shadowtutor_ros.classes import ClassTable, LVS
+from shadowtutor_ros.files import replacing
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.sources.bags import split_topic
 from shadowtutor_ros.sources.videos import images_of
@@ -87,20 +88,11 @@ class Labels(Sequence[TeacherPrediction]):
 
     def save(self, path: Path) -> None:
         """Write them; the file is there as a whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Of a name of its own, as another process may label the same video.
-        with tempfile.NamedTemporaryFile(
-                dir=path.parent, suffix='.partial', delete=False) as file:
-            try:
-                np.savez(
-                    file, images=np.frombuffer(b''.join(self._images), np.uint8),
-                    image_sizes=list(map(len, self._images)),
-                    boxes=np.concatenate(self._boxes), box_counts=list(map(len, self._boxes)),
-                    whole=self.whole)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, path)
+        with replacing(path) as new, new.open('wb') as file:
+            np.savez(
+                file, images=np.frombuffer(b''.join(self._images), np.uint8),
+                image_sizes=list(map(len, self._images)), boxes=np.concatenate(self._boxes),
+                box_counts=list(map(len, self._boxes)), whole=self.whole)
 
     @classmethod
     def load(cls, path: Path) -> 'Labels':

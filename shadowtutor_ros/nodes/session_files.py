@@ -3,11 +3,11 @@
 import json
 import os
 from pathlib import Path
-import tempfile
 from typing import Any
 from urllib.parse import quote
 
 from shadowtutor_ros.algorithms.server import SessionError
+from shadowtutor_ros.files import replacing
 from shadowtutor_ros.models.safetensors_file import load_file, SafetensorsError, save_file
 from shadowtutor_ros.models.student.base import Weights
 
@@ -53,17 +53,10 @@ class SessionFiles:
 
         :raises OSError: if it cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp('.new', 'session', self.folder)
-        try:
-            os.close(number)
-            save_file(tensors, name, {'version': _VERSION, 'session': json.dumps(meta)})
-            with open(name, 'rb') as file:
+        with replacing(self.path(key_frames)) as new:
+            save_file(tensors, new, {'version': _VERSION, 'session': json.dumps(meta)})
+            with new.open('rb') as file:
                 os.fsync(file.fileno())
-            os.replace(name, self.path(key_frames))
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
 
     def load(self, key_frames: str) -> tuple[Weights, dict[str, Any]] | None:
         """
