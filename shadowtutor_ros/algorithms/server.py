@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import math
 import secrets
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 import numpy as np
 import torch
@@ -158,11 +158,8 @@ class Session:
         session.trainer = StudentTrainer(session.student, settings)
         session.trainer.restore(part('trainer.'), meta['trainer'])
         own = session.student.weights()
-        session.initial = session._with_classes(*session._origin, classes)
-        session.initial_checksum = checksum(session.initial)
-        for number, table in enumerate(meta['sent']):
-            weights = {**own, **part(f'sent.{number}.')}, ClassTable.from_dict(table)
-            session._sent[checksum(session._with_classes(*weights, classes))] = weights
+        session._index([({**own, **part(f'sent.{number}.')}, ClassTable.from_dict(table))
+                        for number, table in enumerate(meta['sent'])])
         return session
 
     def change_classes(self, classes: ClassTable) -> None:
@@ -174,10 +171,13 @@ class Session:
         # Labels of key frames are of the classes that were, and so is Adam's state.
         self.trainer = StudentTrainer(self.student, self.trainer.settings, [
             place for place, name in enumerate(classes.names) if name_key(name) in known])
-        self.initial = self._with_classes(*self._origin, classes)
+        self._index(self._sent.values())
+
+    def _index(self, sent: Iterable[tuple[Weights, ClassTable]]) -> None:
+        """Know the weights of the file, and those that were sent, by the classes in force."""
+        self.initial = self._with_classes(*self._origin, self.classes)
         self.initial_checksum = checksum(self.initial)
-        self._sent = {checksum(self._with_classes(*sent, classes)): sent
-                      for sent in self._sent.values()}
+        self._sent = {checksum(self._with_classes(*one, self.classes)): one for one in sent}
 
     def _with_classes(self, weights: Weights, old: ClassTable, new: ClassTable) -> Weights:
         return self.student.with_classes(weights, old, new, self._origin)
