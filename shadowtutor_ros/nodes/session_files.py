@@ -23,10 +23,10 @@ def state_folder(text: str) -> Path | None:
     """
     if not text:
         return None
-    home = os.environ.get('ROS_HOME')
-    if home and text.startswith('~/.ros'):
-        return Path(home + text.removeprefix('~/.ros'))
-    return Path(text).expanduser()
+    path, home = Path(text), os.environ.get('ROS_HOME')
+    if home and path.parts[:2] == ('~', '.ros'):
+        return Path(home, *path.parts[2:])
+    return path.expanduser()
 
 
 class SessionFiles:

@@ -5,6 +5,7 @@ if __name__ == '__main__':
     from shadowtutor_ros.nodes.start import teacher_node
     raise SystemExit(teacher_node())
 
+import math
 import threading
 import time
 
@@ -58,10 +59,10 @@ class Robot:
         self.record = RobotRecord(name)
         self.subscription: Subscription | None = None
         self.publishing = threading.Lock()
-        #: When its session was saved last, on the performance counter, and whether it has changed
-        #: since.
-        self.saved = time.perf_counter()
+        #: Whether its session has changed since it was saved last, and when that was, on the
+        #: performance counter.
         self.changed = False
+        self.saved = time.perf_counter()
 
     def put(self, message: KeyFrameMessage, arrival: float) -> None:
         """Let a key frame wait; the newest of a student takes its place."""
@@ -195,15 +196,15 @@ class TeacherNode(ParameterNode):
 
     def _remove_robot(self, robot: Robot) -> None:
         self.destroy_subscription(robot.subscription)
-        with self._work:
-            self._robots.remove(robot)
         # What is answered just now is published by the other thread.
         with robot.publishing:
             self.destroy_publisher(robot.updates)
             robot.updates = None
         self.get_logger().info(f'{robot.name} is gone')
         with self._work:
+            self._robots.remove(robot)
             self._gone.append(robot)
+            robot.saved = -math.inf  # so that it is due
             self._work.notify()
 
     def _restore(self, robot: Robot) -> None:
@@ -228,14 +229,31 @@ class TeacherNode(ParameterNode):
     def _save(self, robot: Robot) -> None:
         """Save a robot's session; by the teaching thread."""
         robot.changed, robot.saved = False, time.perf_counter()
-        if self._files is None or (kept := robot.server.export()) is None:
-            return
         try:
-            self._files.save(robot.key_frames, *kept)
-        except OSError as error:
+            self._files.save(robot.key_frames, *robot.server.export())
+        except Exception as error:  # of the disk, or of a GPU; robots are served all the same
             self.get_logger().error(
-                f'sessions cannot be saved in {self._files.folder} ({error}): a restarted teacher '
-                'will begin anew; make room, or set state_folder', throttle_duration_sec=600.0)
+                f'sessions cannot be saved in {self._files.folder} ({type(error).__name__}: '
+                f'{error}): a restarted teacher will begin anew; make room, or set state_folder',
+                throttle_duration_sec=600.0)
+
+    def _save_due(self, period: float) -> float | None:
+        """
+        Save the sessions that have changed for some time, and those of robots that are gone.
+
+        :param period: seconds from one time to the next.
+        :returns: seconds until the next is due; None where none has changed.
+        """
+        with self._work:
+            changed = [robot for robot in (*self._gone, *self._robots)
+                       if robot.changed and self._files]
+            self._gone = []
+        now = time.perf_counter()
+        due = [robot for robot in changed if now - robot.saved >= period]
+        for robot in due:
+            self._save(robot)
+        return min((robot.saved + period - now for robot in changed if robot not in due),
+                   default=None)
 
     def _apply(self, values: dict) -> None:
         # Not all settings are parameters: the seed is none.
@@ -279,18 +297,19 @@ class TeacherNode(ParameterNode):
             self.parameters['teacher'], memory,
             Header(stamp=self.get_clock().now().to_msg())))
 
-    def _next(self) -> tuple[Robot, KeyFrameMessage, float] | None:
+    def _next(self, timeout: float | None) -> tuple[Robot, KeyFrameMessage, float] | None:
         """
         Wait for a key frame; the robot served goes to the back of the line.
 
-        :returns: None at the end, and where a robot is gone.
+        :param timeout: seconds to wait at most.
+        :returns: None at the end, after the timeout, and where a robot is gone.
         """
         with self._work:
             self._work.wait_for(lambda: self._closed or self._gone or any(
-                robot.waiting for robot in self._robots))
-            if self._closed or self._gone:
+                robot.waiting for robot in self._robots), timeout)
+            robot = next((robot for robot in self._robots if robot.waiting), None)
+            if self._closed or self._gone or robot is None:
                 return None
-            robot = next(robot for robot in self._robots if robot.waiting)
             self._robots.remove(robot)
             self._robots.append(robot)
             message, arrival = robot.waiting.pop(next(iter(robot.waiting)))
@@ -310,33 +329,21 @@ class TeacherNode(ParameterNode):
                 return fail(self, f'{type(error).__name__}: {error}')
             self.get_logger().error(
                 f'the teacher could not be warmed up: {type(error).__name__}: {error}')
+        due = None
         while not self._closed:
-            if (item := self._next()) is not None:
-                try:
+            try:
+                if (item := self._next(due)) is not None:
                     self._answer(*item)
-                except _Closing:
-                    break
-                except Exception as error:  # that nobody thought of; the next one may do better
-                    if cuda_is_lost(error):
-                        return fail(self, f'{type(error).__name__}: {error}')
-                    self.get_logger().error(
-                        f'a key frame could not be answered: {type(error).__name__}: {error}',
-                        throttle_duration_sec=5.0)
-            self._save_some()
-        for robot in self._robots:
-            if robot.changed:
-                self._save(robot)
-
-    def _save_some(self) -> None:
-        """Save what is due: sessions of robots that are gone, and those that have changed."""
-        with self._work:
-            gone, self._gone = self._gone, []
-        for robot in gone:
-            self._save(robot)
-        now, period = time.perf_counter(), self.parameters['save_period']
-        for robot in self._robots:
-            if robot.changed and now - robot.saved >= period:
-                self._save(robot)
+            except _Closing:
+                break
+            except Exception as error:  # that nobody thought of; the next key frame may do better
+                if cuda_is_lost(error):
+                    return fail(self, f'{type(error).__name__}: {error}')
+                self.get_logger().error(
+                    f'a key frame could not be answered: {type(error).__name__}: {error}',
+                    throttle_duration_sec=5.0)
+            due = self._save_due(self.parameters['save_period'])
+        self._save_due(0.0)
 
     def _answer(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
         name, record = robot.name or 'robot', robot.record

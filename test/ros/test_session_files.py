@@ -10,7 +10,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 import torch
 
-from shadowtutor_ros.algorithms.server import SessionError
+from shadowtutor_ros.algorithms.server import Server, SessionError
 from shadowtutor_ros.msg import WeightUpdate
 from shadowtutor_ros.nodes import session_files
 from shadowtutor_ros.nodes.images import to_message
@@ -72,6 +72,7 @@ def test_what_cannot_be_saved_leaves_what_was(files, monkeypatch):
 def test_folders_as_they_are_written(monkeypatch):
     monkeypatch.setenv('ROS_HOME', '/data/ros')
     assert state_folder('~/.ros/shadowtutor') == Path('/data/ros/shadowtutor')
+    assert state_folder('~/.rosette') == Path.home() / '.rosette'
     monkeypatch.delenv('ROS_HOME')
     assert state_folder('~/.ros/shadowtutor') == Path.home() / '.ros' / 'shadowtutor'
     assert state_folder('/var/lib/tutor') == Path('/var/lib/tutor')
@@ -170,3 +171,31 @@ def test_without_a_folder_nothing_is_kept(ros, weights):
     scene.play_until(lambda: scene.student.client.counters.updates_applied >= 2)
     ros.stop(teacher)
     assert not (Path(os.environ['ROS_HOME']) / 'shadowtutor').exists()
+
+
+def test_a_robot_that_falls_silent_is_saved_too(ros, weights, tmp_path):
+    folder = tmp_path / 'state'
+    start(ros, weights, state_folder=str(folder), save_period=1.0)
+    scene = Scene(ros, weights)
+    wait_for(lambda: scene.student._teachers.present)
+    scene.play_until(lambda: scene.updates)
+    # Nothing comes any more, and nobody ends the teacher.
+    wait_for((folder / '%2Fkey_frames.session').exists)
+
+
+def test_a_session_that_cannot_be_exported_ends_no_teaching(ros, weights, capfd, monkeypatch):
+    def fail(server):
+        raise RuntimeError('CUDA out of memory')
+
+    monkeypatch.setattr(Server, 'export', fail)
+    start(ros, weights, save_period=1.0)
+    scene = Scene(ros, weights)
+    wait_for(lambda: scene.student._teachers.present)
+    said = []
+
+    def is_said():
+        said.append(capfd.readouterr().err)
+        return 'RuntimeError: CUDA out of memory' in ''.join(said)
+    scene.play_until(is_said)
+    count = len(scene.updates)
+    scene.play_until(lambda: len(scene.updates) > count)
