@@ -37,6 +37,17 @@ def start(ros, weights, remap=(), **parameters):
     return ros.start(StudentNode, remap, weights=weights, **parameters)
 
 
+def play_until(ros, frame, condition):
+    """Publish frames, each when the last one's mask has come, and return the masks."""
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    for sec in range(1000):
+        images.publish(to_message(frame, 'bgr8', header(sec)))
+        wait_for(lambda: len(masks) > sec)
+        if condition(masks):
+            return masks
+    raise AssertionError('not true after 1000 frames')
+
+
 # --- names ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('remap, expected', [
@@ -67,21 +78,12 @@ def test_outputs_and_the_camera_are_remapped_with_their_compressed_form(ros, wei
 
 def test_compressed_masks_are_those_of_the_masks_and_overlays_are_jpeg(ros, weights, frame):
     start(ros, weights)
-    masks = ros.collect(Image, 'segmentation/mask')
     files = ros.collect(CompressedImage, 'segmentation/mask/compressed')
     colors = ros.collect(Image, 'segmentation/color_mask')
     color_files = ros.collect(CompressedImage, 'segmentation/color_mask/compressed')
     overlays = ros.collect(CompressedImage, 'segmentation/overlay/compressed')
-    images = ros.publisher(Image, 'image')
     # What tells them how many subscribe is not instantaneous.
-    sent = 0
-    while not (masks and files and colors and color_files and overlays):
-        sent += 1
-        images.publish(to_message(frame, 'bgr8', header(sent)))
-        count = len(masks)
-        wait_for(lambda: len(masks) > count)
-        assert sent < 1000
-    wait_for(lambda: overlays)
+    masks = play_until(ros, frame, lambda masks: files and colors and color_files and overlays)
 
     file = files[-1]
     assert (file.format, file.header.frame_id) == ('mono8; png compressed ', 'eye')
@@ -109,10 +111,7 @@ def test_nothing_is_compressed_for_nobody(ros, weights, frame, monkeypatch):
     monkeypatch.setattr(cv2, 'imencode', refuse)
     node = start(ros, weights)
     node.client.connected = False  # no key frame either
-    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
-    for sec in range(3):
-        images.publish(to_message(frame, 'bgr8', header(sec)))
-        wait_for(lambda: len(masks) > sec)
+    play_until(ros, frame, lambda masks: len(masks) == 3)
 
 
 # --- size ----------------------------------------------------------------------------------------
@@ -120,15 +119,9 @@ def test_nothing_is_compressed_for_nobody(ros, weights, frame, monkeypatch):
 @pytest.mark.parametrize('mask_size, shape', [('camera', (64, 96)), ('inference', (48, 72))])
 def test_masks_have_the_size_of_the_camera_or_of_inference(ros, weights, frame, mask_size, shape):
     start(ros, weights, inference__width=72, mask_size=mask_size)
-    topics = ('mask', 'color_mask', 'overlay', 'confidence')
-    came = {topic: ros.collect(Image, f'segmentation/{topic}') for topic in topics}
-    images = ros.publisher(Image, 'image')
-    for sec in range(1000):
-        images.publish(to_message(frame, 'bgr8', header(sec)))
-        count = len(came['mask'])
-        wait_for(lambda: len(came['mask']) > count)
-        if all(came.values()):
-            break
+    came = {topic: ros.collect(Image, f'segmentation/{topic}')
+            for topic in ('mask', 'color_mask', 'overlay', 'confidence')}
+    play_until(ros, frame, lambda masks: all(came.values()))
     for messages in came.values():
         assert (messages[-1].height, messages[-1].width) == shape
     engine = InferenceEngine(Student.load(weights), width=72)
@@ -151,23 +144,16 @@ def test_the_size_can_be_changed_at_run_time(ros, weights, frame):
 
 # --- calibration ---------------------------------------------------------------------------------
 
-def calibrations(ros, frame, topic='camera_info', info=None):
-    """Publish a calibration and images until one comes with a mask, and return that and it."""
-    masks = ros.collect(Image, 'segmentation/mask')
+def calibrations(ros, frame, info):
+    """Publish a calibration and images until one comes with a mask; return masks and these."""
     infos = ros.collect(CameraInfo, 'segmentation/camera_info')
-    ros.publisher(CameraInfo, topic).publish(info or calibration())
-    images = ros.publisher(Image, 'image')
-    for sec in range(1000):
-        images.publish(to_message(frame, 'bgr8', header(sec)))
-        wait_for(lambda: len(masks) > sec)
-        if infos:
-            break
-    return masks, infos
+    ros.publisher(CameraInfo, 'camera_info').publish(info)
+    return play_until(ros, frame, lambda masks: infos), infos
 
 
 def test_the_calibration_has_the_header_of_the_mask(ros, weights, frame):
     start(ros, weights)
-    masks, infos = calibrations(ros, frame)
+    masks, infos = calibrations(ros, frame, calibration())
     assert infos[0].header.frame_id == 'eye'
     assert infos[0].header.stamp in [mask.header.stamp for mask in masks]
     expected = calibration()
@@ -177,7 +163,7 @@ def test_the_calibration_has_the_header_of_the_mask(ros, weights, frame):
 
 def test_the_calibration_is_scaled_with_the_mask(ros, weights, frame):
     start(ros, weights, inference__width=72, mask_size='inference')
-    _, infos = calibrations(ros, frame)
+    _, infos = calibrations(ros, frame, calibration())
     info = infos[0]
     assert (info.width, info.height) == (72, 48)
     assert list(info.k) == [75.0, 0.75, 36.0, 1.5, 82.5, 24.0, 0.0, 0.0, 1.0]
@@ -199,15 +185,9 @@ def test_a_calibration_of_another_size_is_not_passed_on(ros, weights, frame):
     said = []
     node._camera_info._logger = type('', (), {
         'warning': staticmethod(lambda text, **throttle: said.append(text))})
-    masks = ros.collect(Image, 'segmentation/mask')
     infos = ros.collect(CameraInfo, 'segmentation/camera_info')
     ros.publisher(CameraInfo, 'camera_info').publish(calibration(1280, 720))
-    images = ros.publisher(Image, 'image')
-    for sec in range(1000):
-        images.publish(to_message(frame, 'bgr8', header(sec)))
-        wait_for(lambda: len(masks) > sec)
-        if said:
-            break
+    play_until(ros, frame, lambda masks: said)
     assert not infos
     assert '/camera_info is of images of 1280x720, but they are 96x64' in said[0]
 
@@ -227,7 +207,7 @@ def test_an_image_in_bins_fits_the_calibration_of_the_sensor(ros, weights, frame
     start(ros, weights)
     info = calibration(192, 128)
     info.binning_x = info.binning_y = 2
-    _, infos = calibrations(ros, frame, info=info)
+    _, infos = calibrations(ros, frame, info)
     assert infos[0].width == 192
 
 
