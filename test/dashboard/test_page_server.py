@@ -141,7 +141,8 @@ async def until(condition):
 def test_the_page_is_served_whole_from_here(monkeypatch):
     async def scenario(visit):
         page = (await visit.get()).body.decode()
-        for name in ('page.js', 'plot.js', 'parameters.js', 'style.css', 'icon.svg'):
+        for name in (
+                'page.js', 'plot.js', 'parameters.js', 'style.css', 'dark.css', 'icon.svg'):
             response = await visit.get(name)
             assert "default-src 'none'" in response.headers['Content-Security-Policy']
             # The name of SVG's language is no address that is loaded.

@@ -160,6 +160,23 @@ def test_a_slider_reaches_its_parameter_and_a_refusal_is_said(page, probe):
                     f'{DRIFT} input[type=number]') == '10'
 
 
+def test_the_page_is_light_or_dark_as_was_chosen(page):
+    def scheme():
+        return page.run("""
+            const style = getComputedStyle(document.documentElement);
+            return [style.colorScheme, style.getPropertyValue('--page').trim()]""")
+
+    before = scheme()
+    assert before in (['light', '#f3f5f8'], ['dark', '#0f141a'])
+    page.click('#theme')
+    wait_for(lambda: scheme()[0] != before[0])
+    chosen = scheme()
+    page.open(page.run('return location.href'))
+    wait_for(lambda: scheme() == chosen)
+    page.click('#theme')
+    wait_for(lambda: scheme() == before)
+
+
 def test_buttons_call_the_services(page):
     button = f'{STUDENT} [data-service=enable]'
     page.click(button)

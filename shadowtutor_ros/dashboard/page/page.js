@@ -419,13 +419,15 @@ function connect() {
 
 // --- light and dark ------------------------------------------------------------------------------
 
-const root = document.documentElement;
+function choose(theme) {
+  one('#dark').media = theme === 'dark' ? 'all' : 'not all';
+}
 const stored = localStorage.getItem('theme');
-if (stored) root.dataset.theme = stored;
+if (stored) choose(stored);
 one('#theme').addEventListener('click', () => {
-  const dark = getComputedStyle(root).colorScheme === 'dark';
-  root.dataset.theme = dark ? 'light' : 'dark';
-  localStorage.setItem('theme', root.dataset.theme);
+  const dark = getComputedStyle(document.documentElement).colorScheme === 'dark';
+  localStorage.setItem('theme', dark ? 'light' : 'dark');
+  choose(localStorage.getItem('theme'));
 });
 window.addEventListener('resize', () => {
   for (const card of cards.students.values()) for (const plot of card.plots) plot.draw();
