@@ -147,3 +147,30 @@ def test_services_that_people_are_told_to_call_are_there(nodes):
     for line in typed('service call'):
         service, kind, *_ = line.split()
         assert there[at_home(service)] == [kind], line
+
+
+#: What looks like a parameter with its value and is none: a union, a driver's own.
+NO_PARAMETERS = {'auto', 'pixel_format'}
+
+
+def test_parameters_that_are_named_with_values_can_have_them():
+    tables = {parameter.name: parameter for table in TABLES.values() for parameter in table}
+    found = re.findall(r'`([a-z_.]+): ([^`\n]+)`', PAGES)
+    assert found
+    for name, text in found:
+        if name not in NO_PARAMETERS:
+            value = yaml.safe_load(text)
+            if isinstance(tables[name].default, list) and isinstance(value, str):
+                value = [value]
+            assert tables[name].fault(tables[name].typed(value)) is None, f'{name}: {text}'
+
+
+def test_topics_and_services_that_are_named_are_there(nodes):
+    there = {name for name, _ in nodes['student'].get_topic_names_and_types()}
+    there |= {name for name, _ in nodes['student'].get_service_names_and_types()}
+    names = set(re.findall(
+        r'`(~/\w+|segmentation/[\w/]+|image/compressed|camera_info|key_frames|weight_updates'
+        r'|/diagnostics)`', PAGES))
+    if LabelInfo is None:
+        names.discard('segmentation/label_info')
+    assert {name for name in names if absolute(name, 'student') not in there} == set()
