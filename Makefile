@@ -58,7 +58,8 @@ lint: setup
 	$(VENV)/bin/python -m pydocstyle setup.py launch shadowtutor_ros
 
 test: $(if $(ROS)$(TESTS),setup,lint)
-	. $(VENV)/setup.sh && $(if $(ROS),ROS_DISTRO=$(ROS) )$(VENV)/bin/python -m pytest$(if $(TESTS), $(TESTS))
+	. $(VENV)/setup.sh && $(if $(ROS),ROS_DISTRO=$(ROS) )$(VENV)/bin/python -m pytest \
+	  -n auto --maxprocesses 4 --dist loadgroup$(if $(TESTS), $(TESTS))
 
 clean:
 	rm -rf .venv .venv-* demo_output

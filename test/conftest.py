@@ -1,11 +1,31 @@
 """What several tests use."""
 
+import os
 from pathlib import Path
 
+import domains
 import pytest
 import torch
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared'
+
+
+#: Tests that look at all network namespaces of the machine: they run one after the other.
+NAMESPACES = ('test_faults.py', 'test_link.py', 'test_veth.py')
+
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file in one process, where several run tests: they share fixtures."""
+    for item in items:
+        name = item.path.name
+        item.add_marker(pytest.mark.xdist_group(
+            'namespaces' if name in NAMESPACES else str(item.path)))
+
+
+@pytest.fixture(scope='session', autouse=True)
+def apart():
+    """Let the nodes of commands meet in a DDS domain of this process."""
+    os.environ['ROS_DOMAIN_ID'] = str(domains.draw())
 
 
 @pytest.fixture(scope='session')

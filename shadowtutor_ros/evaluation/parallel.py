@@ -2,6 +2,7 @@
 
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import (
     active_children, connection, get_context, parent_process, process, resource_tracker,
     synchronize)
@@ -13,7 +14,7 @@ import sys
 from threading import Thread, Timer
 import time
 import traceback
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Iterator
 
 from shadowtutor_ros.models.student.inference import use_threads
 
@@ -57,13 +58,13 @@ def run_tasks(
     # It would be started with the first process, and unblock Ctrl-C as it is.
     resource_tracker.ensure_running()
     others = active_children()
-    messages, pipe = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(jobs, context, _begin, (pipe, context.Lock(), threads))
     inbox: SimpleQueue[bytes | Future] = SimpleQueue()
+    with _ctrl_c_blocked():  # a finaliser that it interrupts while it is made says so at the end
+        messages, pipe = context.Pipe(duplex=False)
+        pool = ProcessPoolExecutor(jobs, context, _begin, (pipe, context.Lock(), threads))
     try:
-        # The processes inherit that Ctrl-C is blocked, until they ignore it by themselves.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        # The processes inherit it, until they ignore Ctrl-C by themselves.
+        with _ctrl_c_blocked():
             for task in tasks:
                 pool.submit(_do, work, task).add_done_callback(inbox.put)
             # The pool takes note of a new process with the call after; without one it would not
@@ -72,8 +73,6 @@ def run_tasks(
             # Held by the processes alone, its end is theirs.
             pipe.close()
             Thread(target=_forward, args=(messages, inbox), daemon=True).start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         # A task may be known to be done before its last messages are here.
         running, missing = len(tasks), 0
         while running or missing:
@@ -102,6 +101,15 @@ def run_tasks(
             killer.cancel()
             # Some may be left where Ctrl-C was pressed again.
             _kill(workers)
+
+
+@contextmanager
+def _ctrl_c_blocked() -> Iterator[None]:
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _kill(workers: Iterable[process.BaseProcess]) -> None:

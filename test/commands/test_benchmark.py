@@ -19,7 +19,7 @@ def test_measures_everything_over_dds(tmp_path):
     result = subprocess.run(
         [sys.executable, '-m', 'shadowtutor_ros.commands.main', 'benchmark', '--size', '160x96',
          '--rounds', '1', '--frames', '6', '--json', str(path)],
-        cwd=ROOT, env={**os.environ, 'ROS_DOMAIN_ID': '96', 'OMP_NUM_THREADS': '1'},
+        cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'},
         capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     figures = json.loads(path.read_text())

@@ -15,8 +15,7 @@ pytest.importorskip('tornado', reason='tornado is not installed')
 
 @pytest.fixture(autouse=True)
 def local(monkeypatch):
-    """Keep to this machine, and to a domain of its own."""
-    monkeypatch.setenv('ROS_DOMAIN_ID', '95')
+    """Keep to this machine."""
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     monkeypatch.delenv('DISPLAY', raising=False)
 

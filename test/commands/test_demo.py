@@ -1,7 +1,6 @@
 """The demo: the whole system as processes over DDS."""
 
 import json
-import os
 from pathlib import Path
 import signal
 import subprocess
@@ -21,8 +20,7 @@ ROOT = Path(__file__).parents[2]
 def demo(*arguments):
     return subprocess.run(
         [sys.executable, '-m', 'shadowtutor_ros.commands.main', 'demo', *map(str, arguments)],
-        cwd=ROOT, env={**os.environ, 'ROS_DOMAIN_ID': '97'}, capture_output=True, text=True,
-        timeout=300)
+        cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def check(result, out, frames):
@@ -95,7 +93,7 @@ def test_without_ros_the_demo_says_so(tmp_path):
 def test_nodes_end_with_a_demo_that_is_told_to(tmp_path):
     process = subprocess.Popen(
         [sys.executable, '-m', 'shadowtutor_ros.commands.main', 'demo', '--out', str(tmp_path)],
-        cwd=ROOT, env={**os.environ, 'ROS_DOMAIN_ID': '97'}, stdout=subprocess.DEVNULL)
+        cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
         log = tmp_path / 'student.log'

@@ -126,10 +126,6 @@ def test_it_can_be_played_into_the_camera_again(recorded):
     assert [one.stamp for one in again] == [one.stamp for one in before]
     assert all(np.array_equal(one.decode(), other.decode())
                for one, other in zip(again, before))
-    # In the order in which they came the image of a mask is before it.
-    images, masks = (list(open_source(f'{out}:{topic}').recorded())
-                     for topic in ('/image', '/segmentation/mask'))
-    assert all(mask.time >= image.time for image, mask in zip(images, masks))
 
 
 def messages():

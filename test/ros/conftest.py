@@ -1,9 +1,9 @@
 """Fixtures for tests with real nodes over DDS."""
 
 import os
-import secrets
 import threading
 
+import domains
 from helpers import wait_for
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ class Ros:
     def __init__(self):
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
         self.context = rclpy.Context()
-        rclpy.init(context=self.context, args=[], domain_id=secrets.randbelow(90) + 10)
+        rclpy.init(context=self.context, args=[], domain_id=domains.draw())
         self.executor = SingleThreadedExecutor(context=self.context)
         self.nodes = []
         self.probe = self.add(Node('probe', context=self.context))

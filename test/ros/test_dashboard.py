@@ -1,12 +1,12 @@
 """The dashboard as a process, on real nodes, in a real browser."""
 
 import contextlib
-import secrets
 import signal
 import subprocess
 import sys
 
 from chromium import Chromium, CHROMIUM, DRIVER
+import domains
 from helpers import wait_for
 import pytest
 from rcl_interfaces.srv import GetParameters
@@ -41,7 +41,7 @@ class Probe(Observer):
 def domain():
     """Let all that this module starts meet in a DDS domain of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('ROS_DOMAIN_ID', str(secrets.randbelow(90) + 10))
+        patch.setenv('ROS_DOMAIN_ID', str(domains.draw()))
         patch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
         patch.setenv('OMP_NUM_THREADS', '1')
         yield

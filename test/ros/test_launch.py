@@ -4,11 +4,11 @@ import ast
 import os
 from pathlib import Path
 import re
-import secrets
 import shutil
 import subprocess
 import sys
 
+import domains
 import pytest
 import yaml
 
@@ -59,7 +59,7 @@ def described(launch, name):
 @pytest.fixture
 def run(launch, monkeypatch):
     """Return a function that runs a launch file until it ends."""
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(secrets.randbelow(90) + 10))
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(domains.draw()))
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 
     def run(path, *arguments):

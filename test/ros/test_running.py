@@ -9,6 +9,7 @@ import threading
 import time
 from xml.etree import ElementTree
 
+import domains
 from helpers import wait_for
 import pytest
 from sensor_msgs.msg import Image
@@ -117,13 +118,14 @@ def test_the_profile_is_installed_with_the_package():
     assert Path(running.__file__).with_name('fastdds.xml').is_file()
 
 
-@pytest.mark.parametrize('delay', [0.0, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0])
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('delay, number', [
+    *((delay, signal.SIGINT) for delay in (0.0, 0.6, 1.5, 2.5, 4.0)),
+    *((delay, signal.SIGTERM) for delay in (0.3, 1.0, 2.0, 3.0))])
 def test_a_signal_while_a_node_starts_ends_it_without_a_traceback(weights, number, delay):
     # What comes before the first words here is Python itself.
     code = ("import os; from shadowtutor_ros.nodes import start; os.write(1, b'begun\\n'); "
             'raise SystemExit(start.student_node())')
-    with Process(98, '-c', code, '--ros-args', '-p', f'weights:={weights}') as process:
+    with Process(domains.draw(), '-c', code, '--ros-args', '-p', f'weights:={weights}') as process:
         process.wait_for('begun')
         time.sleep(0.05 + delay)
         assert process.end(number) in (0, -number), process.output
@@ -180,10 +182,40 @@ class Hanging(Node):
 
 raise SystemExit(run(Hanging, None))
 """
-    with Process(98, '-c', f'where = {where!r}{code}') as process:
+    with Process(domains.draw(), '-c', f'where = {where!r}{code}') as process:
         process.wait_for('called')
         assert process.end(signal.SIGINT) == 0
         assert 'Traceback' not in process.output
+
+
+@pytest.mark.parametrize('where', ['destroy_node', 'interpreter'])
+def test_a_node_ends_where_a_call_lets_no_python_run(where):
+    code = """
+import atexit, ctypes
+from rclpy.node import Node
+from shadowtutor_ros.nodes.running import run
+
+def hang():
+    ctypes.PyDLL(None).sleep(60)  # with the interpreter lock held
+
+class Hanging(Node):
+    def __init__(self):
+        super().__init__('hanging')
+        if where == 'interpreter':
+            atexit.register(hang)
+        self.create_timer(0.1, lambda: print('called', flush=True))
+
+    def destroy_node(self):
+        if where == 'destroy_node':
+            hang()
+        super().destroy_node()
+
+raise SystemExit(run(Hanging, None))
+"""
+    with Process(domains.draw(), '-c', f'where = {where!r}{code}') as process:
+        process.wait_for('called')
+        assert process.end(signal.SIGTERM) == 1
+        assert 'in hang' in process.output
 
 
 def test_a_teacher_that_has_lost_cuda_ends_with_status_1(ros, weights, frame):
