@@ -1,4 +1,4 @@
-"""The weights that a student runs, on a disk: for itself to go on with, and to be used elsewhere."""
+"""The weights that a student runs, on a disk: to go on with, and to be used elsewhere."""
 
 from collections import deque
 from datetime import datetime, timezone

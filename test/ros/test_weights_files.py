@@ -27,6 +27,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 import torch
 
+
 def folder():
     return Path(os.environ['ROS_HOME']) / 'shadowtutor'
 

@@ -147,6 +147,15 @@ class Student(nn.Module):
         """Compute the logits of all classes layer by layer; parameters as for :meth:`forward`."""
         return self(x)
 
+    def portable_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Compute the logits of all classes in operations that other runtimes have.
+
+        :param x: as for :meth:`forward`.
+        :returns: N×classes×h×w, as of :meth:`coarse_logits`.
+        """
+        return self.coarse_logits(self.front(x))
+
     def fast_path(self, device: torch.device, dtype: torch.dtype) -> FastPath:
         """Make what inference runs, in a precision."""
         raise NotImplementedError
