@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out', type=Path, default=argparse.SUPPRESS, metavar='FILE.onnx',
         help='file to write (default: beside STUDENT)')
     parser.add_argument(
-        '--size', type=parse_size, metavar='WxH', help='of the only images that it is to take, one '
-        'at a time; left out, it takes any number of any size of which both sides are multiples '
-        'of 8')
+        '--size', type=parse_size, metavar='WxH', help='of the only images that it is to take, '
+        'one at a time; left out, it takes any number of any size of which both sides are '
+        'multiples of 8')
     parser.add_argument('--classes', default='', help=CLASSES_HELP.replace(
         'what is to be seen', 'what it chooses from, of what it has learnt'))
 
