@@ -77,11 +77,19 @@ class WeightsFiles:
             'time': now.isoformat(timespec='seconds'),
             'weights_version': meta['weights_version'],
             'start': {'checksum': f"{meta['weights_file']:08x}",
-                      'recipe': json.loads(about.get('recipe', 'null'))}}
+                      'recipe': _value(about.get('recipe', 'null'))}}
         student = self._student.copy_with(weights, ClassTable.from_dict(meta['classes']))
         student.save(path, **{
             **about, 'licence': licence, 'recipe': json.dumps(recipe), 'version': VERSION,
             'session': json.dumps(meta)})
+
+
+def _value(text: str) -> Any:
+    """Read JSON; what is none, as in a file that somebody else has written, stays a text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 class WeightsKeeper:

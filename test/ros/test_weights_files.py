@@ -1,5 +1,6 @@
 """What a student keeps on a disk: it is started again and goes on; others use the files."""
 
+import json
 import os
 from pathlib import Path
 import stat
@@ -93,6 +94,13 @@ def test_its_files_are_weights_files_with_licence_and_recipe(files, state):
         assert said['licence'].startswith('CC0; ') and 'by hand' in said['recipe']
         assert {'architecture', 'classes', 'pixel_mean'} <= said.keys()
         assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_recipe_that_somebody_else_wrote_is_kept_as_a_text(files, state, student):
+    student.about = {'recipe': 'by hand'}
+    said = load_file(files.save_as_new(state))[1]
+    assert json.loads(said['recipe'])['start']['recipe'] == 'by hand'
+    assert said['licence'] == 'its weights file: not said; what a teacher made of it: not said'
 
 
 def test_copies_take_nobodys_place(files, state):
