@@ -149,7 +149,8 @@ def run(arguments, folder, results):
     parsed = make_parser().parse_args(arguments)
     for name, value in {
             'videos': ['scene'], 'teacher': 'scene', 'student': '', 'frames': 3, 'width': 96,
-            'fps': 0, 'jobs': 1, 'threads': 1, 'device': 'cpu', 'out': folder,
+            'fps': 0, 'jobs': 1, 'threads': 1, 'device': 'cpu',
+            'out': folder / 'student.onnx' if arguments[0] == 'export' else folder,
             'folders': [results],
             'resume': False, 'scored_classes': '', 'classes': ''}.items():
         if hasattr(parsed, name):

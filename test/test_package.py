@@ -28,6 +28,7 @@ LIBRARIES = {
     'hypothesis': ('hypothesis', 'python3-hypothesis'),
     'matplotlib': ('matplotlib', 'python3-matplotlib'),
     'numpy': ('numpy', 'python3-numpy'),
+    'onnx': ('onnx', None),
     'onnxruntime': ('onnxruntime', 'python3-onnxruntime-pip'),
     'rich': ('rich', 'python3-rich'),
     'rosbags': ('rosbags', None),

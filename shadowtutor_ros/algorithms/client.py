@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field, replace
 import math
 import secrets
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable
 
 import cv2
 import numpy as np
+import torch
 
+from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.algorithms.drift import SceneDrift, SceneWatch
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, next_stride
 from shadowtutor_ros.classes import ClassTable, IGNORE, name_key
@@ -151,6 +153,9 @@ class Client:
     Other classes can be asked for at any time (:meth:`want`). They are taken over with the first
     answer of a teacher that knows them, between two frames; a robot alone takes them over at once,
     and so does one before its first frame.
+
+    What is run can be kept (:meth:`export`), and gone on with by the client of a robot that was
+    started again (:meth:`restore`): in a session of its own, which begins with these weights.
 
     :param engine: infers the frames; updates swap its weights.
     :param send: is handed each key frame, before its inference, and must not block.
@@ -430,6 +435,59 @@ class Client:
         self._failures = 0
         self._needed = 0.0
         self._stride_from = None
+
+    def export(self) -> tuple[Weights, dict[str, Any]]:
+        """
+        Return what is run, to be kept on a disk; at once, between two frames only.
+
+        :returns: all the weights by name, which nobody must write to, nor does the client, so that
+            another thread may read them later; and what JSON can hold.
+        """
+        return self._weights, {
+            'model_id': self._model_id, 'weights_file': self._initial_checksum,
+            'weights': self._weights_checksum, 'weights_version': self.weights_version,
+            'classes': self.classes.as_dict(), 'learnt': sorted(self._learnt)}
+
+    def restore(self, tensors: Weights, meta: dict[str, Any]) -> None:
+        """
+        Go on with what :meth:`export` has returned, of a client before this; before any frame.
+
+        It chooses from all classes that it has learnt, as one whose teacher has gone.
+
+        :raises SessionError: if it is something else, or of another model or other weights;
+            nothing is changed then.
+        """
+        student = self.engine.student
+        try:
+            for name, own, said in (
+                    ('model', self._model_id, meta['model_id']),
+                    ('weights file', self._initial_checksum, meta['weights_file'])):
+                if own != said:
+                    raise SessionError(f'it is of another {name}')
+            classes = ClassTable.from_dict(meta['classes'])
+            kept = type(student)(classes)
+            kept.assign(tensors)
+            weights, version = kept.weights(), meta['weights_version']
+            learnt = {name for name in meta['learnt'] if isinstance(name, str)}
+            if checksum(weights) != meta['weights']:
+                raise SessionError('its weights are not those that were saved')
+            if type(version) is not int or not 0 <= version < 2 ** 32:
+                raise SessionError(f'its weights have version {str(version)[:20]}')
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SessionError):
+                raise
+            text = ' '.join(str(error).split())[:200]
+            raise SessionError(
+                f'it is not what a student saves ({type(error).__name__}: {text})') from None
+        # What is equal is kept once.
+        first, _ = self._origin
+        weights = {name: first[name] if torch.equal(tensor, first[name]) else tensor
+                   for name, tensor in weights.items()}
+        self._run(weights, meta['weights'], classes)
+        self.weights_version = version
+        self._wish = self._wanted = classes
+        self._learnt |= learnt & set(map(name_key, classes.names))
+        self._offer_learnt()
 
     def _is_due(self, now: float) -> bool:
         """Tell whether a key frame is due by the stride (Algorithm 2)."""

@@ -10,6 +10,7 @@ from typing import Any, Callable, Iterable
 import numpy as np
 import torch
 
+from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.algorithms.student_training import (
     StudentTrainer, TrainingResult, TrainingSettings)
 from shadowtutor_ros.classes import ClassesError, ClassTable, name_key
@@ -50,10 +51,6 @@ class ServerSettings(TrainingSettings):
     training_seconds: float = 4.0
 
 
-class SessionError(ValueError):
-    """What is kept of a session cannot be gone on from."""
-
-
 class Session:
     """
     What the server keeps of one session of a robot's student.
@@ -61,6 +58,7 @@ class Session:
     :param session_id, student_id, name: of the student.
     :param student: the weights that it starts from; copied.
     :param settings: of the trainer.
+    :param former: the session before, at the same place; see :meth:`go_on`.
 
     :ivar student, trainer: the server's student, which is ahead of the robot's by what is on its
         way, and what trains it.
@@ -72,7 +70,7 @@ class Session:
 
     def __init__(
             self, session_id: int, student_id: int, name: str, student: Student,
-            settings: ServerSettings):
+            settings: ServerSettings, former: 'Session | None' = None):
         self.id = session_id
         self.student_id = student_id
         self.name = name
@@ -88,6 +86,8 @@ class Session:
         #: Weights that were sent, with their classes, by the checksums that they have with rows
         #: for the classes in force.
         self._sent: dict[int, tuple[Weights, ClassTable]] = {}
+        #: One that has not begun yet only hands on what it could have gone on from.
+        self._former = former and (former._former or former)
 
     @property
     def classes(self) -> ClassTable:
@@ -110,6 +110,25 @@ class Session:
         self._sent[weights_checksum] = weights, self.classes
         if len(self._sent) > REMEMBERED:
             del self._sent[next(iter(self._sent))]
+
+    def go_on(self, weights_checksum: int, classes: ClassTable) -> None:
+        """
+        Begin where the session before has come to, if the robot goes on with what it had learnt.
+
+        A robot that was started again begins a session with the weights of the weights file, or
+        with others, which it has kept. Those may be none that are remembered here, where it kept
+        them some time before its end; what was learnt with it since is of use all the same.
+
+        :param weights_checksum: of what the robot runs at the beginning.
+        :param classes: that this has rows for.
+        """
+        former, self._former = self._former, None
+        if former is None or weights_checksum == checksum(
+                self._with_classes(*self._origin, classes)):
+            return
+        # Copies: if both robots are still there, each has a session of its own.
+        self.student, self.trainer = copy.deepcopy((former.student, former.trainer))
+        self._index(former._sent.values())
 
     def export(self) -> tuple[Weights, dict[str, Any]]:
         """
@@ -265,7 +284,8 @@ class Server:
         restarted, say, it leads from the weights of the weights file, and holds the label, so that
         the robot can see whether they do better.
 
-        :param key_frame: a new session's begins with the weights of the weights file.
+        :param key_frame: a new session's begins with the weights of the weights file, or goes on
+            from the session before, see :meth:`Session.go_on`.
         :param on_step: called after every training step.
         :param waited: seconds since it came.
         :param alone: whether no other student is known to send key frames to this place.
@@ -284,6 +304,7 @@ class Server:
         self._check_time(key_frame, waited)
         session.last_number = key_frame.number
         classes = self._classes(session, key_frame)
+        session.go_on(key_frame.weights_checksum, classes)
         # As they are now: they may change while the student is trained.
         settings = dataclasses.replace(self.settings)
         try:
@@ -405,7 +426,7 @@ class Server:
             self._before = None if alone else session
         self.session = Session(
             key_frame.session_id, key_frame.student_id, key_frame.student, self._student,
-            self.settings)
+            self.settings, session)
         return self.session
 
     def _teach(

@@ -152,7 +152,11 @@ _IMAGES = (
         'image_reliability', "'automatic': reliable where all publishers of the images offer it, "
         f"else best effort; 'reliable' or 'best_effort' asks for that alone{_AS_IN_FILE}, else "
         'automatic.', choices=('', 'automatic', 'reliable', 'best_effort')))
-_STUDENT = (*_IMAGES, *_SEEN)
+_STUDENT = (
+    *_IMAGES, *_SEEN,
+    Argument(
+        'resume', "'true': it keeps its weights, and goes on with them when it is started again"
+        f'{_AS_IN_FILE}.', bool))
 _TAUGHT = (
     Argument(
         'teacher', "A torchvision network, the path of an ONNX file, 'hf:<id or folder>', "

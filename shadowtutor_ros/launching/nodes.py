@@ -57,7 +57,8 @@ def student(context: LaunchContext, values: Values) -> Launched:
     """Return the student node."""
     topic = values['image_topic']
     parameters = _given(values, (
-        'image_transport', 'classes', 'classes_file', 'threads', 'weights', 'use_sim_time'))
+        'image_transport', 'classes', 'classes_file', 'resume', 'threads', 'weights',
+        'use_sim_time'))
     if values['image_reliability']:
         namespace = prefix_namespace(
             context.launch_configurations.get('ros_namespace'), values['namespace'] or '')

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from shadowtutor_ros.algorithms.server import SessionError
+from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.files import replacing
 from shadowtutor_ros.models.safetensors_file import load_file, SafetensorsError, save_file
 from shadowtutor_ros.models.student.base import Weights
 
 #: Of what is in a file; another one is not gone on from.
-_VERSION = '1'
+VERSION = '1'
 
 
 def state_folder(text: str) -> Path | None:
@@ -27,6 +27,30 @@ def state_folder(text: str) -> Path | None:
     if home and path.parts[:2] == ('~', '.ros'):
         return Path(home, *path.parts[2:])
     return path.expanduser()
+
+
+def load_kept(path: Path) -> tuple[Weights, dict[str, Any]] | None:
+    """
+    Load what a session, of a teacher or of a student, was kept as.
+
+    :returns: tensors by name, and all else; None where there is no file.
+    :raises SessionError: if it is no such file, or of another version.
+    :raises OSError: if it cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        tensors, metadata = load_file(path)
+        if metadata.get('version') != VERSION:
+            raise SessionError('it is of another version')
+        meta = json.loads(metadata['session'])
+    except (SafetensorsError, KeyError, ValueError, RecursionError) as error:
+        if isinstance(error, SessionError):
+            raise
+        raise SessionError(f'it is no session ({error})') from None
+    if not isinstance(meta, dict):
+        raise SessionError('it is no session')
+    return tensors, meta
 
 
 class SessionFiles:
@@ -54,30 +78,13 @@ class SessionFiles:
         :raises OSError: if it cannot be written.
         """
         with replacing(self.path(key_frames)) as new:
-            save_file(tensors, new, {'version': _VERSION, 'session': json.dumps(meta)})
-            with new.open('rb') as file:
-                os.fsync(file.fileno())
+            new.chmod(0o600)  # it holds images of what the robot has seen
+            save_file(tensors, new, {'version': VERSION, 'session': json.dumps(meta)})
 
     def load(self, key_frames: str) -> tuple[Weights, dict[str, Any]] | None:
         """
         Load the session of a robot.
 
-        :returns: what was saved; None where nothing was.
-        :raises SessionError: if it is no such file, or of another version.
-        :raises OSError: if it cannot be read.
+        :returns, raises: as :func:`load_kept`.
         """
-        path = self.path(key_frames)
-        if not path.exists():
-            return None
-        try:
-            tensors, metadata = load_file(path)
-            if metadata.get('version') != _VERSION:
-                raise SessionError('it is of another version')
-            meta = json.loads(metadata['session'])
-        except (SafetensorsError, KeyError, ValueError, RecursionError) as error:
-            if isinstance(error, SessionError):
-                raise
-            raise SessionError(f'it is no session ({error})') from None
-        if not isinstance(meta, dict):
-            raise SessionError('it is no session')
-        return tensors, meta
+        return load_kept(self.path(key_frames))

@@ -8,6 +8,7 @@ if __name__ == '__main__':
 from collections import deque
 from dataclasses import asdict, fields
 import math
+from pathlib import Path
 import secrets
 from statistics import median
 import threading
@@ -16,11 +17,14 @@ import time
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.publisher import Publisher
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
+from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, PATIENCE
 from shadowtutor_ros.classes import ClassesError, ClassTable, load_classes
 from shadowtutor_ros.limits import MIN_SIDE
@@ -40,8 +44,10 @@ from shadowtutor_ros.nodes.mailbox import Mailbox
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import ParameterNode, Parameters
 from shadowtutor_ros.nodes.running import fail, join, qos, run, seconds, steady_clock
+from shadowtutor_ros.nodes.session_files import state_folder
 from shadowtutor_ros.nodes.student_parameters import STUDENT
 from shadowtutor_ros.nodes.teacher_watch import Change, POLL_PERIOD, TeacherWatch
+from shadowtutor_ros.nodes.weights_files import WeightsFiles, WeightsKeeper
 from shadowtutor_ros.wire.image_messages import ImageMessageError
 from shadowtutor_ros.wire.key_frame import KeyFrame
 from shadowtutor_ros.wire.weight_update import Status, UpdateRejected, WeightUpdate
@@ -55,7 +61,7 @@ class StudentNode(ParameterNode):
     Publishes a mask for every frame that it processes, and never waits for the network.
 
     Callbacks only hand over. One thread infers: frames and updates meet in it and nowhere else.
-    Another encodes and sends key frames, so that this delays no mask.
+    Another encodes and sends key frames, so that this delays no mask; a third writes weights.
     """
 
     def __init__(self, **kwargs):
@@ -71,6 +77,7 @@ class StudentNode(ParameterNode):
         self._threads: list[threading.Thread] = []
         self.client: Client | None = None
         self._key_frame: Publisher | None = None
+        self._keeper: WeightsKeeper | None = None
 
         self.settings = ClientSettings()
         self.parameters = Parameters(self, STUDENT, _fault, self._apply)
@@ -83,6 +90,16 @@ class StudentNode(ParameterNode):
         #: The same in all sessions, so that the teacher can tell a reset from another student.
         self._student_id = secrets.randbits(64)
         self._begin_session()
+        self._said: set[str] = set()
+        if folder := state_folder(self.parameters['state_folder']):
+            files = WeightsFiles(folder, self.get_fully_qualified_name(), self._student)
+            if self.parameters['resume']:
+                self._resume(files)
+            self._keeper = WeightsKeeper(
+                files, self.parameters['resume'], lambda: self.parameters['save_period'],
+                self._say_kept, self.client.export())
+        #: What of it the keeper has: the session, the version of its weights, their classes.
+        self._kept = self._running()
         #: The session, its masks and the time at the last status.
         self._last_status = self.client, 0, time.monotonic()
         self._reset = threading.Event()
@@ -96,7 +113,6 @@ class StudentNode(ParameterNode):
         self._unmasked_since: float | None = None
         self._costs = CostMeter()
         self._latencies: deque[float] = deque(maxlen=1000)
-        self._said: set[str] = set()
 
         self._mask = ImagePublisher(self, 'segmentation/mask', 'mono8', 'png')
         self._confidence = ImagePublisher(self, 'segmentation/confidence', 'mono8', 'png')
@@ -118,10 +134,16 @@ class StudentNode(ParameterNode):
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(Trigger, '~/request_key_frame', self._on_request_key_frame)
         self.create_service(SetBool, '~/enable', self._on_enable)
+        # A group of its own: while it awaits the disk the others go on.
+        self.create_service(
+            Trigger, '~/save_weights', self._on_save_weights,
+            callback_group=MutuallyExclusiveCallbackGroup())
 
         self._threads = [
             threading.Thread(target=self._infer_frames, name='inference', daemon=True),
             threading.Thread(target=self._send_key_frames, name='key frames', daemon=True)]
+        if self._keeper:
+            self._threads.append(self._keeper.thread)
         for thread in self._threads:
             thread.start()
         self.get_logger().info(
@@ -144,6 +166,25 @@ class StudentNode(ParameterNode):
         self._bytes_up = self._bytes_down = 0
         self._sent.clear()
 
+    def _resume(self, files: WeightsFiles) -> None:
+        """Go on with the weights that this node ran before it was started again."""
+        try:
+            if (kept := files.load()) is None:
+                return
+            self.client.restore(*kept)
+        except (SessionError, OSError) as error:
+            self.get_logger().warning(
+                f'begins with its weights file, since what is kept in {files.path} cannot be gone '
+                f'on with: {error}')
+            return
+        self.get_logger().info(
+            f'goes on with weights that were changed {self.client.weights_version} times, from '
+            f'{files.path}')
+
+    def _running(self) -> tuple:
+        client = self.client
+        return client, client.weights_version, client.classes
+
     def _set_up(self, engine: InferenceEngine) -> None:
         engine.width = self.parameters['inference.width']
         engine.enlarge = self.parameters['mask_size'] == 'camera'
@@ -164,6 +205,8 @@ class StudentNode(ParameterNode):
             mailbox.close()
         with self._update_came:
             self._update_came.notify_all()
+        if self._keeper:
+            self._keeper.close()
         join(self._threads)
         super().destroy_node()
 
@@ -249,6 +292,21 @@ class StudentNode(ParameterNode):
         self.get_logger().info(response.message)
         return response
 
+    async def _on_save_weights(
+            self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._keeper is None:
+            response.message = "there is no folder to write to: set state_folder, which is ''"
+            return response
+        saved = Future(executor=self.executor)
+        self._keeper.save_as_new(saved.set_result)
+        result = await saved
+        response.success = isinstance(result, Path)
+        response.message = str(result) if response.success else (
+            f'the weights cannot be written ({type(result).__name__}: {result}): make room, or '
+            'set state_folder')
+        self.get_logger().info(f'~/save_weights: {response.message}')
+        return response
+
     def _publish_status(self) -> None:
         now = time.monotonic()
         silent = now - self._last_image
@@ -329,6 +387,9 @@ class StudentNode(ParameterNode):
                     self._images.restart()
                     self.get_logger().info(f'session {self.client.session_id}: begun by a reset')
                 self._infer(*item)
+                if self._keeper and self._kept != self._running():
+                    self._kept = self._running()
+                    self._keeper.put(self.client.export())
             except ImageMessageError as error:
                 self.get_logger().warning(str(error), throttle_duration_sec=10.0)
             except Exception as error:  # a frame that fails must not end the masks
@@ -445,6 +506,17 @@ class StudentNode(ParameterNode):
                     f'a key frame could not be sent: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
 
+    # --- the thread that writes weights ----------------------------------------------------------
+
+    def _say_kept(self, error: Exception | None) -> None:
+        if error is None:
+            self._said.discard('kept')
+            return
+        self._say_once(
+            'kept', f'the weights cannot be kept in '
+            f"{self.parameters['state_folder']} ({type(error).__name__}: {error}): started again "
+            'the node will go on with older ones; make room, or set state_folder')
+
     def _say_once(self, kind: str, text: str) -> None:
         if kind not in self._said:
             self._said.add(kind)
@@ -455,6 +527,8 @@ def _fault(values: dict) -> str | None:
     if values['min_stride'] > values['max_stride']:
         return (f"min_stride {values['min_stride']} is above max_stride {values['max_stride']}: "
                 'change both at once, or the other first')
+    if values['resume'] and not values['state_folder']:
+        return "resume is true and state_folder is '': give the folder to keep weights in"
     for name in ('inference.width', 'key_frame.max_width'):
         if 0 < values[name] < MIN_SIDE:
             return f'{name} is {values[name]}: expected 0, or {MIN_SIDE} at least'

@@ -70,6 +70,17 @@ STUDENT = (
     THREADS,
     WEIGHTS,
     Parameter(
+        'resume', False, 'true: the weights that are run are kept in state_folder, with their '
+        'classes, and the node goes on with them when it is started again, where it has the same '
+        'weights file', read_only=True),
+    Parameter(
+        'state_folder', '~/.ros/shadowtutor', 'folder in which weights are kept for resume, and '
+        "which ~/save_weights writes to; each node has files of its own there; '': none",
+        read_only=True),
+    Parameter(
+        'save_period', 60.0, 'seconds from one time that the weights are kept to the next, while '
+        'they change', (1.0, 86400.0)),
+    Parameter(
         'overlay_opacity', 0.5, 'opacity of the colours on segmentation/overlay; 0: image alone, '
         '1: colours alone', (0.0, 1.0)),
     Parameter('status_period', 1.0, 'seconds between messages on ~/status', (0.1, 60.0), (), True),

@@ -15,7 +15,8 @@ from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from std_msgs.msg import Header
 
-from shadowtutor_ros.algorithms.server import Server, ServerSettings, SessionError
+from shadowtutor_ros.algorithms import SessionError
+from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, cuda_is_lost, use_threads
 from shadowtutor_ros.models.teachers import load_teacher

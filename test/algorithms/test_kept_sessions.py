@@ -7,7 +7,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-from shadowtutor_ros.algorithms.server import ServerSettings, SessionError
+from shadowtutor_ros.algorithms import SessionError
+from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.algorithms.student_training import StudentTrainer
 from shadowtutor_ros.classes import load_classes
 import torch

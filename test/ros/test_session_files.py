@@ -10,7 +10,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 import torch
 
-from shadowtutor_ros.algorithms.server import Server, SessionError
+from shadowtutor_ros.algorithms import SessionError
+from shadowtutor_ros.algorithms.server import Server
 from shadowtutor_ros.msg import WeightUpdate
 from shadowtutor_ros.nodes import session_files
 from shadowtutor_ros.nodes.images import to_message

@@ -13,6 +13,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from shadowtutor_ros.classes import ClassTable, LVS, name_key
+from shadowtutor_ros.files import replacing
 from shadowtutor_ros.models.pth import load_pth, UnknownPthError
 from shadowtutor_ros.models.safetensors_file import load_file, SafetensorsError, save_file
 
@@ -28,6 +29,9 @@ ARCHITECTURES: dict[str, tuple[str, str]] = {
 SCOPES = ('partial', 'decoder', 'full')
 
 Weights = dict[str, torch.Tensor]
+
+#: What a weights file says in any case.
+_OWN = 'architecture', 'classes', 'pixel_mean'
 
 
 class WeightsError(ValueError):
@@ -81,6 +85,8 @@ class Student(nn.Module):
     :cvar pixel_mean: BGR, 0 to 255, subtracted from pixels.
     :cvar multiple: height and width are padded to multiples of it.
 
+    :ivar about: what its file says of it besides, such as ``licence`` and ``recipe``; texts.
+
     :param classes: that it chooses from.
     """
 
@@ -94,6 +100,7 @@ class Student(nn.Module):
     def __init__(self, classes: ClassTable = LVS):
         super().__init__()
         self.classes = classes
+        self.about: dict[str, str] = {}
 
     def front(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """
@@ -139,6 +146,15 @@ class Student(nn.Module):
     def plain_logits(self, x: torch.Tensor) -> torch.Tensor:
         """Compute the logits of all classes layer by layer; parameters as for :meth:`forward`."""
         return self(x)
+
+    def portable_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Compute the logits of all classes in operations that other runtimes have.
+
+        :param x: as for :meth:`forward`.
+        :returns: N×classes×h×w, as of :meth:`coarse_logits`.
+        """
+        return self.coarse_logits(self.front(x))
 
     def fast_path(self, device: torch.device, dtype: torch.dtype) -> FastPath:
         """Make what inference runs, in a precision."""
@@ -309,6 +325,7 @@ class Student(nn.Module):
                 kind.check_rows(state, LVS)
             student = kind(said or LVS)
             student.assign(state)
+            student.about = {key: text for key, text in metadata.items() if key not in _OWN}
         except WeightsError as error:
             raise WeightsError(f"student weights '{path}' do not fit: {error}") from None
         return student.eval()
@@ -362,12 +379,13 @@ class Student(nn.Module):
         """
         Save the weights as safetensors, with architecture, classes and pixel statistics.
 
-        :param path: of the file to write.
+        :param path: of the file to write, which is there as a whole or not at all.
         :param metadata: strings to keep with them, such as the licence and the recipe.
+        :raises OSError: if it cannot be written.
         """
-        save_file(self.state_dict(), path, {
-            'architecture': self.architecture, 'classes': json.dumps(self.classes.as_dict()),
-            'pixel_mean': json.dumps(self.pixel_mean), **metadata})
+        said = (self.architecture, json.dumps(self.classes.as_dict()), json.dumps(self.pixel_mean))
+        with replacing(Path(path)) as new:
+            save_file(self.state_dict(), new, {**dict(zip(_OWN, said)), **metadata})
 
 
 def register(student: type[Student]) -> type[Student]:

@@ -144,6 +144,13 @@ class Shadow(Student):
         # time of the step, in small kernels.
         if dec3.device.type == 'cpu':
             return apply_tail(self.merged_tail(rows), dec3)
+        return self._last_layers(dec3, rows)
+
+    def portable_logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute logits with no layers merged; see :meth:`Student.portable_logits`."""
+        return self._last_layers(self.decode(self.front(x)), None)
+
+    def _last_layers(self, dec3: torch.Tensor, rows: tuple[int, ...] | None) -> torch.Tensor:
         enlarged = _resize(dec3, (SCALE * dec3.shape[2], SCALE * dec3.shape[3]))
         return F.conv2d(self.out_conv2(self.out_conv1(enlarged)), *self._head(rows))
 
