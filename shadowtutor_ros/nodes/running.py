@@ -25,8 +25,8 @@ _SHARED_MEMORY = 2 ** 28
 #: Seconds that a node waits for its own threads when it ends.
 JOIN_TIMEOUT = 1.0
 
-#: Seconds that a process has from being told to end to its end; twice as many where a call hangs
-#: that lets no other Python code run, as middleware may.
+#: Seconds that a process has from being told to end to its end; four times as many where a call
+#: hangs that lets no other Python code run, as middleware may.
 END_TIMEOUT = 2.0
 
 
@@ -184,7 +184,7 @@ class _End:
         self.making, self._told = False, True
         # Its watch needs no interpreter lock, holds to the last of the interpreter's own end, and
         # tells where that hangs.
-        faulthandler.dump_traceback_later(2 * END_TIMEOUT, exit=True)
+        faulthandler.dump_traceback_later(4 * END_TIMEOUT, exit=True)
 
     def __enter__(self) -> '_End':
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -235,7 +235,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None) -> int:
     """
     Run a node until it is told to stop, or has an ``exit_status`` other than 0.
 
-    Once it is told to, the process ends within twice :data:`END_TIMEOUT`, whatever hangs.
+    Once it is told to, the process ends within four times :data:`END_TIMEOUT`, whatever hangs.
 
     :param make_node: makes the node; a ValueError or OSError says in one line why it cannot.
     :param args: of the command line.
