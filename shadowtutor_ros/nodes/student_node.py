@@ -49,7 +49,7 @@ from shadowtutor_ros.nodes.student_parameters import STUDENT
 from shadowtutor_ros.nodes.teacher_watch import Change, POLL_PERIOD, TeacherWatch
 from shadowtutor_ros.nodes.weights_files import WeightsFiles, WeightsKeeper
 from shadowtutor_ros.wire.image_messages import ImageMessageError
-from shadowtutor_ros.wire.key_frame import KeyFrame
+from shadowtutor_ros.wire.key_frame import format_fault, KeyFrame
 from shadowtutor_ros.wire.weight_update import Status, UpdateRejected, WeightUpdate
 
 #: Seconds without an image after which the node says what it waits for, and says it again.
@@ -532,6 +532,8 @@ def _fault(values: dict) -> str | None:
     for name in ('inference.width', 'key_frame.max_width'):
         if 0 < values[name] < MIN_SIDE:
             return f'{name} is {values[name]}: expected 0, or {MIN_SIDE} at least'
+    if fault := format_fault(values['key_frame.format']):
+        return f"key_frame.format is '{values['key_frame.format']}': {fault}"
     try:
         _classes_of(values)
     except ClassesError as error:

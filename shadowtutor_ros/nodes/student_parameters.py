@@ -49,9 +49,12 @@ STUDENT = (
     Parameter(
         'image_transport', 'raw', "'raw' subscribes to image, 'compressed' to image/compressed",
         choices=('raw', 'compressed'), read_only=True),
-    Parameter('key_frame.format', DEFAULT_FORMAT, 'image format of key frames', choices=FORMATS),
     Parameter(
-        'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG and WebP key frames', (1, 100)),
+        'key_frame.format', DEFAULT_FORMAT, 'image format of key frames; avif needs Pillow 11.3 '
+        'on robot and workstation', choices=FORMATS),
+    Parameter(
+        'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG, WebP and AVIF key frames',
+        (1, 100)),
     Parameter(
         'key_frame.max_width', 0, 'largest width of key frames in pixels; wider ones are scaled '
         'down; 0: no limit', (0, 7680)),

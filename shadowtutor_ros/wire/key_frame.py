@@ -7,13 +7,15 @@ import re
 
 import cv2
 import numpy as np
+import PIL
 
 from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.wire.avif import decode_avif, encode_avif, has_avif
 from shadowtutor_ros.wire.image_files import decode_file, ImageFileError
 
 #: How the image of a key frame can be coded.
-FORMATS = ('jpeg', 'webp', 'png', 'raw')
+FORMATS = ('jpeg', 'webp', 'avif', 'png', 'raw')
 
 #: How it is by default; docs/evaluation.md shows what that costs.
 DEFAULT_FORMAT, DEFAULT_QUALITY = 'webp', 50
@@ -89,15 +91,20 @@ def encode_image(
 
     :param frame: H×W×3 uint8, BGR.
     :param image_format: one of :data:`FORMATS`.
-    :param quality: of JPEG and WebP, 1 to 100; at 100 WebP still loses.
+    :param quality: of JPEG, WebP and AVIF, 1 to 100, the last on WebP's scale; at 100 both still
+        lose.
     :param max_width: a wider frame is reduced to this width, in pixels; 0 sets no limit. A frame
         of more than :data:`MAX_PIXELS`, which no teacher takes, is reduced in any case.
     :returns: the format as KeyFrame.msg has it, and the bytes (1-D uint8).
-    :raises KeyFrameError: if the format is unknown.
+    :raises KeyFrameError: if the format is unknown, or :func:`format_fault` has something to say.
     """
     frame = _reduce(frame, max_width)
     if image_format == 'raw':
         return f'raw; {frame.shape[0]}x{frame.shape[1]}', np.ascontiguousarray(frame).reshape(-1)
+    if fault := format_fault(image_format):
+        raise KeyFrameError(fault)
+    if image_format == 'avif':
+        return image_format, np.frombuffer(encode_avif(frame, quality), np.uint8)
     options = {
         'jpeg': [cv2.IMWRITE_JPEG_QUALITY, quality],
         'webp': [cv2.IMWRITE_WEBP_QUALITY, quality],
@@ -108,6 +115,15 @@ def encode_image(
         raise KeyFrameError(
             f"key-frame format '{image_format}' is unknown: choose one of {', '.join(FORMATS)}")
     return image_format, cv2.imencode(f'.{image_format}', frame, options[image_format])[1]
+
+
+def format_fault(image_format: str) -> str:
+    """Say what is missing on this machine for a format of :data:`FORMATS`; '' if nothing."""
+    if image_format != 'avif' or has_avif():
+        return ''
+    return (
+        f"Pillow {PIL.__version__} here has no AVIF: pip install 'pillow>=11.3', or set the "
+        "student's parameter key_frame.format to webp")
 
 
 def _reduce(frame: np.ndarray, max_width: int) -> np.ndarray:
@@ -145,12 +161,14 @@ def decode_label(data: bytes, most: tuple[int, int]) -> np.ndarray:
 
 def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
     """
-    Read an image of :func:`encode_image`, or any JPEG, WebP or PNG file.
+    Read an image of :func:`encode_image`, or any JPEG, WebP or PNG file, or an AVIF file of one
+    plain picture.
 
     :param image_format: as KeyFrame.msg has it.
     :param data: the bytes, not trusted.
     :returns: H×W×3 uint8, BGR.
-    :raises KeyFrameError: if it is not such an image, is cut short or too large.
+    :raises KeyFrameError: if it is not such an image, is cut short or too large, or cannot be read
+        on this machine.
     """
     if len(data) > MAX_BYTES:
         raise KeyFrameError(
@@ -171,6 +189,8 @@ def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
     if image_format not in FORMATS:
         raise KeyFrameError(
             f"key-frame format '{image_format[:40]}' is unknown: expected {', '.join(FORMATS)}")
+    if fault := format_fault(image_format):
+        raise KeyFrameError(f'an AVIF key frame cannot be read: {fault}')
     return _decode(data, image_format, _check_size)
 
 
@@ -179,6 +199,8 @@ def _decode(
         check_size: Callable[[int, int], None], grey: bool = False) -> np.ndarray:
     data = bytes(data)
     try:
+        if image_format == 'avif':
+            return decode_avif(data, check_size)
         return decode_file(data, image_format, check_size, grey)
     except ImageFileError as error:
         raise KeyFrameError(
