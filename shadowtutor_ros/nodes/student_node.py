@@ -49,7 +49,7 @@ from shadowtutor_ros.nodes.student_parameters import STUDENT
 from shadowtutor_ros.nodes.teacher_watch import Change, POLL_PERIOD, TeacherWatch
 from shadowtutor_ros.nodes.weights_files import WeightsFiles, WeightsKeeper
 from shadowtutor_ros.wire.image_messages import ImageMessageError
-from shadowtutor_ros.wire.key_frame import format_fault, KeyFrame
+from shadowtutor_ros.wire.key_frame import format_fault, KeyFrame, KeyFrameEncoder
 from shadowtutor_ros.wire.weight_update import Status, UpdateRejected, WeightUpdate
 
 #: Seconds without an image after which the node says what it waits for, and says it again.
@@ -74,6 +74,7 @@ class StudentNode(ParameterNode):
         self._refused: deque[UpdateRejected] = deque(maxlen=100)
         self._update_came = threading.Condition()
         self._key_frames: Mailbox[tuple[KeyFrame, Header]] = Mailbox()
+        self._key_frame_encoder = KeyFrameEncoder()
         self._threads: list[threading.Thread] = []
         self.client: Client | None = None
         self._key_frame: Publisher | None = None
@@ -495,7 +496,8 @@ class StudentNode(ParameterNode):
             try:
                 message = key_frame_to_message(
                     key_frame, header, self.parameters['key_frame.format'],
-                    self.parameters['key_frame.quality'], self.parameters['key_frame.max_width'])
+                    self.parameters['key_frame.quality'], self.parameters['key_frame.max_width'],
+                    self._key_frame_encoder)
                 self._bytes_up += len(message.image.data)
                 self._sent.append((key_frame.number, len(message.image.data)))
                 self._key_frame.publish(message)

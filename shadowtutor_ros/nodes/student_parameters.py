@@ -4,7 +4,7 @@ from shadowtutor_ros.algorithms.client import (
     ClientSettings, LATE_UPDATE, LONGEST_TIMEOUT, PATIENCE)
 from shadowtutor_ros.models.student.inference import PRECISIONS
 from shadowtutor_ros.nodes.parameters import DEVICE, Parameter, THREADS, WEIGHTS
-from shadowtutor_ros.wire.key_frame import DEFAULT_FORMAT, DEFAULT_QUALITY, FORMATS
+from shadowtutor_ros.wire.key_frame import DEFAULT_FORMAT, DEFAULT_QUALITY, FORMATS, VIDEO
 
 _CLIENT = ClientSettings()
 
@@ -51,9 +51,10 @@ STUDENT = (
         choices=('raw', 'compressed'), read_only=True),
     Parameter(
         'key_frame.format', DEFAULT_FORMAT, 'image format of key frames; avif needs Pillow 11.3 '
-        'on robot and workstation', choices=FORMATS),
+        'on robot and workstation, video (each by what has changed since the last) PyAV',
+        choices=(*FORMATS, VIDEO)),
     Parameter(
-        'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG, WebP and AVIF key frames',
+        'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG, WebP, AVIF and video key frames',
         (1, 100)),
     Parameter(
         'key_frame.max_width', 0, 'largest width of key frames in pixels; wider ones are scaled '

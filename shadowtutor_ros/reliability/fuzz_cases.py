@@ -17,7 +17,8 @@ from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.models.student.base import checksum, Student
 from shadowtutor_ros.wire.encodings import compress, ENCODINGS
 from shadowtutor_ros.wire.key_frame import (
-    encode_image, encode_label, format_fault, FORMATS, MAX_PIXELS)
+    encode_image, encode_label, format_fault, FORMATS, MAX_PIXELS, VIDEO)
+from shadowtutor_ros.wire.video import VideoEncoder
 from shadowtutor_ros.wire.weight_update import (
     NO_TENSORS, pack, PackedTensors, REFUSALS, Status, unpack, UpdateRejected, WeightUpdate)
 
@@ -274,6 +275,8 @@ class Images:
             self.templates[name] = said, _saved(picture, **options)
         if 'avif' in _FORMATS:
             self.templates |= _avif_files(picture)
+        if _videos:
+            self.templates |= _video_streams(frame)
         for mode in ('L', 'RGBA', 'P', '1', 'I;16'):
             self.templates[f'png {mode}'] = 'png', _saved(picture.convert(mode), format='PNG')
         self.templates['jpeg CMYK'] = 'jpeg', _saved(picture.convert('CMYK'), format='JPEG')
@@ -309,6 +312,20 @@ def _avif_files(picture: Image.Image) -> dict[str, tuple[str, bytes]]:
         'avif 4:4:4': _saved(picture, format='AVIF', subsampling='4:4:4'),
         'avif endless': plain[:size] + struct.pack('>II', 2 ** 14, 2 ** 14) + plain[size + 8:]}
     return {name: ('avif', data) for name, data in files.items()}
+
+
+def _video_streams(frame: np.ndarray) -> dict[str, tuple[str, bytes]]:
+    """Return the beginning of a video, what follows it, and sizes that lie."""
+    encoder = VideoEncoder(HEIGHT, WIDTH, 50)
+    first, second = encoder(frame), encoder(frame[:, ::-1])
+    large = VideoEncoder(1080, 1920, 10)(np.zeros((1080, 1920, 3), np.uint8))
+    size = f'{HEIGHT}x{WIDTH}'
+    return {
+        'video': (f'video; {size}; 0', first),
+        'video second': (f'video; {size}; 1', second),
+        'video two': (f'video; {size}; 0', first + second),
+        'video large': (f'video; {size}; 0', large),
+        'video endless': ('video; 999999x999999; 0', first)}
 
 
 def _saved(picture: Image.Image, **options: Any) -> bytes:
@@ -426,7 +443,10 @@ _key_frame_change = _one_of_fields({
 _avif = tuple(
     f'avif {name}' for name in ('4:4:4', 'alpha', 'animated', 'exif', 'endless')
     if 'avif' in _FORMATS)
-_names = (*_FORMATS, *_avif, 'progressive', 'with exif', 'multi-picture', 'animated',
+_videos = tuple(
+    f'video{name}' for name in ('', ' second', ' two', ' large', ' endless')
+    if not format_fault(VIDEO))
+_names = (*_FORMATS, *_avif, *_videos, 'progressive', 'with exif', 'multi-picture', 'animated',
           'animated png', 'lossless', 'png L', 'png RGBA', 'png P', 'png 1', 'png I;16',
           'jpeg CMYK')
 _format = st.none() | st.sampled_from(FORMATS) | _text | st.builds(

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from shadowtutor_ros.wire.av1 import DELIMITER, FRAME, SEQUENCE, still_size, units
 from shadowtutor_ros.wire.image_files import decode_file, ImageFileError
 
 #: Effort of the encoder, 0 to 10, the last the fastest. Slower than this the time doubles for
@@ -104,32 +105,11 @@ def _boxes(
 
 
 def _size_of(item: bytes) -> tuple[int, int]:
-    """Return height and width of an AV1 still picture; raise an error if there is more than it."""
-    offset, units = 0, []
-    while offset < len(item):
-        header, offset = item[offset], offset + 1
-        size = 0
-        for shift in range(0, 56, 7):  # 7 bits a byte, the lowest first, 8 bytes at most
-            size |= (item[offset] & 0x7f) << shift
-            offset += 1
-            if item[offset - 1] < 0x80:
-                break
-        # It says its size and belongs to no layer.
-        if header & 0x87 != 0x02 or offset + size > len(item):
-            raise ValueError
-        units.append((header >> 3, item[offset:offset + size]))
-        offset += size
-    if units and units[0][0] == 2:  # what begins every time
-        units = units[1:]
-    (sequence, head), (frame, _) = units
-    bits = int.from_bytes(head[:8].ljust(8, b'\0'), 'big')
-
-    def read(place: int, count: int) -> int:
-        return bits >> 64 - place - count & (1 << count) - 1
-
-    # A sequence header, of a still picture with the reduced header, and a frame: its size is then
-    # that of the sequence.
-    if (sequence, frame) != (1, 6) or read(3, 2) != 0b11:
+    """Return height and width of a still picture; raise an error if there is more than it."""
+    kinds = list(units(item))
+    if kinds and kinds[0][0] == DELIMITER:
+        kinds = kinds[1:]
+    (first, sequence), (second, _) = kinds
+    if (first, second) != (SEQUENCE, FRAME):
         raise ValueError
-    wide, high = read(10, 4) + 1, read(14, 4) + 1
-    return read(18 + wide, high) + 1, read(18, wide) + 1
+    return still_size(sequence)

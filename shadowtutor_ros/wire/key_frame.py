@@ -13,9 +13,13 @@ from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.limits import MIN_SIDE
 from shadowtutor_ros.wire.avif import decode_avif, encode_avif, has_avif
 from shadowtutor_ros.wire.image_files import decode_file, ImageFileError
+from shadowtutor_ros.wire.video import has_video, VideoDecoder, VideoEncoder, VideoError
 
-#: How the image of a key frame can be coded.
+#: How the image of a key frame can be coded by itself.
 FORMATS = ('jpeg', 'webp', 'avif', 'png', 'raw')
+
+#: By what has changed since the key frame before it.
+VIDEO = 'video'
 
 #: How it is by default; docs/evaluation.md shows what that costs.
 DEFAULT_FORMAT, DEFAULT_QUALITY = 'webp', 50
@@ -63,6 +67,8 @@ class KeyFrame:
     :ivar useful_seconds: for how long an answer is of use.
     :ivar image: the frame as it came, its format and the bytes, which are fewer; empty where it
         came otherwise.
+    :ivar answered: the last key frame of the session that the teacher which is followed has
+        answered, so that this may refer to it; 0: none.
     """
 
     session_id: int
@@ -81,6 +87,7 @@ class KeyFrame:
     classes: tuple[str, ...] = ()
     background: int = 0
     image: tuple[str, bytes] = ('', b'')
+    answered: int = 0
 
 
 def encode_image(
@@ -117,8 +124,108 @@ def encode_image(
     return image_format, cv2.imencode(f'.{image_format}', frame, options[image_format])[1]
 
 
+class KeyFrameEncoder:
+    """Codes the key frames of a student, one after another, for the network."""
+
+    def __init__(self) -> None:
+        self._video: VideoEncoder | None = None
+        #: What the stream of pictures is of, and the number of its last key frame.
+        self._stream: tuple = ()
+        self._last = 0
+
+    def __call__(
+            self, key_frame: KeyFrame, image_format: str, quality: int,
+            max_width: int) -> tuple[str, np.ndarray]:
+        """
+        Code a key frame's image.
+
+        As video it refers to those before it if the last of them was answered, so that whoever
+        answers has all of them; else a stream begins.
+
+        :param image_format: one of :data:`FORMATS`, or :data:`VIDEO`.
+        :param quality, max_width: as in :func:`encode_image`; video is on WebP's scale too.
+        :returns: the format as KeyFrame.msg has it, and the bytes (1-D uint8).
+        :raises KeyFrameError: if it cannot be coded.
+        """
+        if image_format != VIDEO:
+            self._video = None
+            return encode_image(key_frame.frame, image_format, quality, max_width)
+        if fault := format_fault(VIDEO):
+            raise KeyFrameError(fault)
+        frame = _reduce(key_frame.frame, max_width)
+        stream = key_frame.session_id, frame.shape, quality
+        if self._video is None or self._stream != stream or key_frame.answered != self._last:
+            self._video, self._stream = VideoEncoder(*frame.shape[:2], quality), stream
+            self._last = 0
+        height, width = frame.shape[:2]
+        said = f'{VIDEO}; {height}x{width}; {self._last}'
+        try:
+            data = self._video(frame)
+        except VideoError as error:
+            self._video = None
+            raise KeyFrameError(f'a key frame cannot be sent as video: {error}') from None
+        self._last = key_frame.number
+        return said, np.frombuffer(data, np.uint8)
+
+
+class KeyFrameDecoder:
+    """Reads the key frames of a robot, one after another; they are not trusted."""
+
+    def __init__(self) -> None:
+        self._video: VideoDecoder | None = None
+        #: Session and size of the stream of pictures, and the number of its last key frame.
+        self._stream: tuple = ()
+        self._last = 0
+
+    def __call__(
+            self, session_id: int, number: int, image_format: str, data: bytes | np.ndarray
+    ) -> tuple[np.ndarray, tuple[str, bytes]]:
+        """
+        Read a key frame's image.
+
+        :param session_id, number: of the key frame.
+        :param image_format, data: as in KeyFrame.msg.
+        :returns: H×W×3 uint8, BGR; and the image as :func:`decode_image` reads it by itself.
+        :raises KeyFrameError: if it is none, too large, cannot be read on this machine, or
+            follows a key frame other than the last that was read here.
+        """
+        if not image_format.startswith(VIDEO):
+            return decode_image(image_format, data), (image_format, bytes(data))
+        match = re.fullmatch(
+            rf'{VIDEO}; ([1-9]\d{{0,5}})x([1-9]\d{{0,5}}); (0|[1-9]\d{{0,9}})', image_format)
+        if not match:
+            raise KeyFrameError(
+                f"key-frame format '{image_format[:40]}' is not "
+                f"'{VIDEO}; <height>x<width>; <key frame before it>'")
+        if fault := format_fault(VIDEO):
+            raise KeyFrameError(f'a key frame of a video cannot be read: {fault}')
+        height, width, before = map(int, match.groups())
+        _check_bytes(data)
+        _check_size(height, width)
+        stream, decoder = (session_id, height, width), self._video
+        if not before:
+            decoder = VideoDecoder(height, width)
+        elif decoder is None or (self._stream, self._last) != (stream, before):
+            raise KeyFrameError(
+                f'it says what has changed since key frame {before}, which is not the last that '
+                'was read here: the next one begins anew')
+        self._video = None  # unless this goes well
+        try:
+            frame = decoder(bytes(data))
+        except VideoError as error:
+            raise KeyFrameError(
+                f'a key frame of {len(data)} bytes is not whole: {error}') from None
+        self._video, self._stream, self._last = decoder, stream, number
+        said, image = encode_image(frame, 'png')
+        return frame, (said, image.tobytes())
+
+
 def format_fault(image_format: str) -> str:
-    """Say what is missing on this machine for a format of :data:`FORMATS`; '' if nothing."""
+    """Say what this machine lacks for one of :data:`FORMATS` or :data:`VIDEO`; '' if nothing."""
+    if image_format == VIDEO and not has_video():
+        return (
+            "there is no PyAV with AV1 here: pip install 'av>=14', or set the student's parameter "
+            'key_frame.format to webp')
     if image_format != 'avif' or has_avif():
         return ''
     return (
@@ -170,10 +277,7 @@ def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
     :raises KeyFrameError: if it is not such an image, is cut short or too large, or cannot be read
         on this machine.
     """
-    if len(data) > MAX_BYTES:
-        raise KeyFrameError(
-            f'a key frame of {len(data)} bytes is larger than the limit of {MAX_BYTES}: lower '
-            "the student's parameter key_frame.max_width", 'too_large')
+    _check_bytes(data)
     if image_format.startswith('raw'):
         match = re.fullmatch(r'raw; ([1-9]\d{0,5})x([1-9]\d{0,5})', image_format)
         size = len(data)
@@ -206,6 +310,13 @@ def _decode(
         raise KeyFrameError(
             f'a key frame of {len(data)} bytes is not a whole {image_format} image: {error}'
         ) from None
+
+
+def _check_bytes(data: bytes | np.ndarray) -> None:
+    if len(data) > MAX_BYTES:
+        raise KeyFrameError(
+            f'a key frame of {len(data)} bytes is larger than the limit of {MAX_BYTES}: lower '
+            "the student's parameter key_frame.max_width", 'too_large')
 
 
 def _check_size(height: int, width: int) -> None:
