@@ -23,7 +23,8 @@ from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
 from shadowtutor_ros.nodes.images import to_bytes, to_message
 from shadowtutor_ros.nodes.messages import update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError
-from shadowtutor_ros.nodes.student_node import StudentNode
+from shadowtutor_ros.nodes.student_node import _fault, StudentNode
+from shadowtutor_ros.nodes.student_parameters import STUDENT
 from shadowtutor_ros.wire.weight_update import NO_TENSORS, pack, Status, WeightUpdate as Update
 
 
@@ -526,3 +527,14 @@ def test_reset_begins_a_new_session_with_the_first_weights(ros, weights, frame):
     assert key_frames[1].student == '/student'
     assert (key_frames[1].key_frame_number, key_frames[1].weights_version) == (1, 0)
     assert key_frames[1].weights_checksum == Student.load(weights).weights_checksum()
+
+
+@pytest.mark.parametrize('image_format, has', [('avif', 'has_avif'), ('video', 'has_video')])
+def test_a_key_frame_format_that_this_machine_lacks_is_refused_in_a_line(
+        monkeypatch, image_format, has):
+    monkeypatch.setattr(f'shadowtutor_ros.wire.key_frame.{has}', lambda: False)
+    values = {parameter.name: parameter.default for parameter in STUDENT}
+    assert _fault(values) is None
+    said = _fault({**values, 'key_frame.format': image_format})
+    assert said.startswith(f"key_frame.format is '{image_format}': ")
+    assert 'pip install' in said and 'webp' in said and '\n' not in said
