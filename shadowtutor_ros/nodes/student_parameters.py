@@ -51,7 +51,7 @@ STUDENT = (
         choices=('raw', 'compressed'), read_only=True),
     Parameter(
         'key_frame.format', DEFAULT_FORMAT, 'image format of key frames; avif needs Pillow 11.3 '
-        'on robot and workstation, video (each by what has changed since the last) PyAV',
+        'on robot and workstation, video, which sends what has changed since the last, PyAV 15',
         choices=(*FORMATS, VIDEO)),
     Parameter(
         'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG, WebP, AVIF and video key frames',

@@ -449,8 +449,10 @@ _videos = tuple(
 _names = (*_FORMATS, *_avif, *_videos, 'progressive', 'with exif', 'multi-picture', 'animated',
           'animated png', 'lossless', 'png L', 'png RGBA', 'png P', 'png 1', 'png I;16',
           'jpeg CMYK')
+_side = st.integers(-1, 100) | _u64
 _format = st.none() | st.sampled_from(FORMATS) | _text | st.builds(
-    'raw; {}x{}'.format, st.integers(-1, 100) | _u64, st.integers(-1, 100) | _u64)
+    'raw; {}x{}'.format, _side, _side) | st.builds(
+    'video; {}x{}; {}'.format, _side, _side, st.integers(-1, 3) | _u64)
 _broken_image = st.builds(KeyFrameCase, st.sampled_from(_names), _edits)
 _hostile_image = st.builds(
     KeyFrameCase, st.sampled_from((

@@ -229,7 +229,7 @@ def format_fault(image_format: str) -> str:
     """Say what this machine lacks for one of :data:`FORMATS` or :data:`VIDEO`; '' if nothing."""
     if image_format == VIDEO and not has_video():
         return (
-            "there is no PyAV with AV1 here: pip install 'av>=14', or set the student's parameter "
+            "there is no PyAV with AV1 here: pip install 'av>=15', or set the student's parameter "
             'key_frame.format to webp')
     if image_format != 'avif' or has_avif():
         return ''
@@ -273,8 +273,9 @@ def decode_label(data: bytes, most: tuple[int, int]) -> np.ndarray:
 
 def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
     """
-    Read an image of :func:`encode_image`, or any JPEG, WebP or PNG file, or an AVIF file of one
-    plain picture.
+    Read an image of :func:`encode_image`, or a file that others have made.
+
+    Any JPEG, WebP or PNG file is taken, and an AVIF file of one plain picture.
 
     :param image_format: as KeyFrame.msg has it.
     :param data: the bytes, not trusted.

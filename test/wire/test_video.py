@@ -227,7 +227,7 @@ def test_video_is_no_still():
 
 def test_without_it_it_is_refused_in_a_line_that_says_what_to_do(monkeypatch):
     monkeypatch.setattr(key_frame, 'has_video', lambda: False)
-    with pytest.raises(KeyFrameError, match=r"no PyAV.*pip install 'av>=14', or .*webp"):
+    with pytest.raises(KeyFrameError, match=r"no PyAV.*pip install 'av>=15', or .*webp"):
         KeyFrameEncoder()(frame_of(1, 0), VIDEO, 50, 0)
     with pytest.raises(KeyFrameError, match='cannot be read.*no PyAV') as caught:
         KeyFrameDecoder()(1, 1, 'video; 72x96; 0', b'x')
