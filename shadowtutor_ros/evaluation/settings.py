@@ -15,7 +15,7 @@ from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MAX_UPDATES, MIN_STR
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.simulate import Method
 from shadowtutor_ros.wire.encodings import ENCODINGS
-from shadowtutor_ros.wire.key_frame import format_fault, FORMATS, VIDEO
+from shadowtutor_ros.wire.key_frame import CHOICES, format_fault
 
 #: The first implementation's settings, all of them, whatever the defaults are: what it did not
 #: have is off.
@@ -50,7 +50,7 @@ PAPER_SETTINGS = {
 
 _CHOICES = {
     'late_update': LATE_UPDATE, 'replay_choice': REPLAY_CHOICES, 'encoding': tuple(ENCODINGS),
-    'key_frame.format': (*FORMATS, VIDEO)}
+    'key_frame.format': CHOICES}
 
 _NOT_CODING = ('name', 'update_delay', 'client', 'server')
 

@@ -4,7 +4,7 @@ from shadowtutor_ros.algorithms.client import (
     ClientSettings, LATE_UPDATE, LONGEST_TIMEOUT, PATIENCE)
 from shadowtutor_ros.models.student.inference import PRECISIONS
 from shadowtutor_ros.nodes.parameters import DEVICE, Parameter, THREADS, WEIGHTS
-from shadowtutor_ros.wire.key_frame import DEFAULT_FORMAT, DEFAULT_QUALITY, FORMATS, VIDEO
+from shadowtutor_ros.wire.key_frame import CHOICES, DEFAULT_FORMAT, DEFAULT_QUALITY
 
 _CLIENT = ClientSettings()
 
@@ -51,8 +51,8 @@ STUDENT = (
         choices=('raw', 'compressed'), read_only=True),
     Parameter(
         'key_frame.format', DEFAULT_FORMAT, 'image format of key frames; avif needs Pillow 11.3 '
-        'on robot and workstation, video, which sends what has changed since the last, PyAV 15',
-        choices=(*FORMATS, VIDEO)),
+        'on robot and workstation; video, which sends what has changed since the last one, PyAV '
+        '15; auto: video where both have that, else webp', choices=CHOICES),
     Parameter(
         'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG, WebP, AVIF and video key frames',
         (1, 100)),

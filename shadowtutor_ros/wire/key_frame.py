@@ -21,6 +21,12 @@ FORMATS = ('jpeg', 'webp', 'avif', 'png', 'raw')
 #: By what has changed since the key frame before it.
 VIDEO = 'video'
 
+#: As video where robot and teacher can, else as WebP.
+AUTO = 'auto'
+
+#: What a student can be told.
+CHOICES = (AUTO, VIDEO, *FORMATS)
+
 #: How it is by default; docs/evaluation.md shows what that costs.
 DEFAULT_FORMAT, DEFAULT_QUALITY = 'webp', 50
 
@@ -125,9 +131,14 @@ def encode_image(
 
 
 class KeyFrameEncoder:
-    """Codes the key frames of a student, one after another, for the network."""
+    """
+    Codes the key frames of a student, one after another, for the network.
+
+    :ivar no_video: whether the teacher cannot read video, so that :data:`AUTO` is not it.
+    """
 
     def __init__(self) -> None:
+        self.no_video = False
         self._video: VideoEncoder | None = None
         #: What the stream of pictures is of, and the number of its last key frame.
         self._stream: tuple = ()
@@ -142,11 +153,13 @@ class KeyFrameEncoder:
         As video it refers to those before it if the last of them was answered, so that whoever
         answers has all of them; else a stream begins.
 
-        :param image_format: one of :data:`FORMATS`, or :data:`VIDEO`.
+        :param image_format: one of :data:`CHOICES`.
         :param quality, max_width: as in :func:`encode_image`; video is on WebP's scale too.
         :returns: the format as KeyFrame.msg has it, and the bytes (1-D uint8).
         :raises KeyFrameError: if it cannot be coded.
         """
+        if image_format == AUTO:
+            image_format = 'webp' if self.no_video or format_fault(VIDEO) else VIDEO
         if image_format != VIDEO:
             self._video = None
             return encode_image(key_frame.frame, image_format, quality, max_width)
@@ -200,7 +213,7 @@ class KeyFrameDecoder:
                 f"key-frame format '{image_format[:40]}' is not "
                 f"'{VIDEO}; <height>x<width>; <key frame before it>'")
         if fault := format_fault(VIDEO):
-            raise KeyFrameError(f'a key frame of a video cannot be read: {fault}')
+            raise KeyFrameError(f'a key frame of a video cannot be read: {fault}', 'format')
         height, width, before = map(int, match.groups())
         _check_bytes(data)
         _check_size(height, width)
@@ -226,7 +239,7 @@ class KeyFrameDecoder:
 
 
 def format_fault(image_format: str) -> str:
-    """Say what this machine lacks for one of :data:`FORMATS` or :data:`VIDEO`; '' if nothing."""
+    """Say what this machine lacks for one of :data:`CHOICES`; '' if nothing."""
     if image_format == VIDEO and not has_video():
         return (
             "there is no PyAV with AV1 here: pip install 'av>=15', or set the student's parameter "
@@ -300,7 +313,7 @@ def decode_image(image_format: str, data: bytes | np.ndarray) -> np.ndarray:
         raise KeyFrameError(
             f"key-frame format '{image_format[:40]}' is unknown: expected {', '.join(FORMATS)}")
     if fault := format_fault(image_format):
-        raise KeyFrameError(f'an AVIF key frame cannot be read: {fault}')
+        raise KeyFrameError(f'an AVIF key frame cannot be read: {fault}', 'format')
     return _decode(data, image_format, _check_size)
 
 

@@ -180,7 +180,7 @@ def test_without_avif_it_is_refused_in_a_line_that_says_what_to_do(monkeypatch):
         encode_image(picture(), 'avif')
     with pytest.raises(KeyFrameError, match='cannot be read.*has no AVIF') as caught:
         decode_image('avif', b'')
-    assert '\n' not in str(caught.value) and caught.value.reason == 'unreadable'
+    assert '\n' not in str(caught.value) and caught.value.reason == 'format'
     assert not key_frame.format_fault('webp')
     assert decode_image(*encode_image(picture(), 'webp')).shape == (HEIGHT, WIDTH, 3)
 

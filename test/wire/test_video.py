@@ -1,4 +1,3 @@
-import re
 import sys
 
 import cv2
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 from shadowtutor_ros.wire import key_frame, video
 from shadowtutor_ros.wire.key_frame import (
-    decode_image, encode_image, KeyFrame, KeyFrameDecoder, KeyFrameEncoder, KeyFrameError,
+    AUTO, decode_image, encode_image, KeyFrame, KeyFrameDecoder, KeyFrameEncoder, KeyFrameError,
     MAX_BYTES, VIDEO)
 from shadowtutor_ros.wire.video import VideoDecoder, VideoEncoder, VideoError
 
@@ -231,9 +230,24 @@ def test_without_it_it_is_refused_in_a_line_that_says_what_to_do(monkeypatch):
         KeyFrameEncoder()(frame_of(1, 0), VIDEO, 50, 0)
     with pytest.raises(KeyFrameError, match='cannot be read.*no PyAV') as caught:
         KeyFrameDecoder()(1, 1, 'video; 72x96; 0', b'x')
-    assert not re.search('\n', str(caught.value))
+    assert '\n' not in str(caught.value) and caught.value.reason == 'format'
     said, data = KeyFrameEncoder()(frame_of(1, 0), 'webp', 50, 0)
     assert KeyFrameDecoder()(1, 1, said, data)[0].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_auto_is_video_where_both_ends_have_it(encoder):
+    encode = KeyFrameEncoder()
+    assert encode(frame_of(1, 0), AUTO, 50, 0)[0].startswith('video; ')
+    encode.no_video = True  # the teacher has said so
+    assert encode(frame_of(2, 1), AUTO, 50, 0)[0] == 'webp'
+    encode.no_video = False
+    assert encode(frame_of(3, 2), AUTO, 50, 0)[0].endswith('; 0')
+
+
+def test_without_it_auto_is_webp(monkeypatch):
+    monkeypatch.setattr(key_frame, 'has_video', lambda: False)
+    assert KeyFrameEncoder()(frame_of(1, 0), AUTO, 50, 0)[0] == 'webp'
+    assert not key_frame.format_fault(AUTO)
 
 
 def test_without_pyav_nothing_fails(monkeypatch):
