@@ -24,6 +24,7 @@ REQUIREMENTS = [
 # What a module is called by import, by pip and by rosdep; None where rosdep has no key.
 LIBRARIES = {
     'PIL': ('pillow', 'python3-pil'),
+    'av': ('av', None),
     'cv2': ('opencv-python', 'python3-opencv'),
     'hypothesis': ('hypothesis', 'python3-hypothesis'),
     'matplotlib': ('matplotlib', 'python3-matplotlib'),

@@ -180,6 +180,8 @@ class Client:
         self.frames_since_key_frame = 0
         #: The teacher that is followed, by number and name: the first that answered. 0: none.
         self.teacher_id, self.teacher = 0, ''
+        #: The last key frame that it answered; 0: none.
+        self._answered = 0
         #: Classes that the student chooses from, by their places in the table.
         self.offered = tuple(range(len(engine.classes)))
         #: Names of all classes and of those: one value, which another thread may read.
@@ -377,6 +379,7 @@ class Client:
             self._on_refusal(update, now)
             return
         self.teacher_id, self.teacher = update.teacher_id, update.teacher
+        self._answered = number
         one = self._unanswered[number]
         metric = update.metric_after
         if own_metric is not None:
@@ -576,7 +579,7 @@ class Client:
             self.session_id, self._awaited, self.counters.frames, self._model_id,
             self._initial_checksum, self.weights_version, held_checksum, frame,
             self._student_id, self._name, self.teacher_id, self.patience, classes.digest,
-            () if is_told else classes.entries, classes.background))
+            () if is_told else classes.entries, classes.background, answered=self._answered))
 
     def _give_up_overdue(self, now: float) -> None:
         if not self.awaiting_update or now < self._unanswered[self._awaited].sent + self.patience:
@@ -620,6 +623,7 @@ class Client:
 
     def _stop_following(self) -> None:
         self.teacher_id, self.teacher = 0, ''
+        self._answered = 0
         self._offer_learnt()
 
     def _offer_learnt(self) -> None:

@@ -25,7 +25,8 @@ from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine, PRECISIONS
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
-from shadowtutor_ros.wire.key_frame import decode_image, encode_image, FORMATS
+from shadowtutor_ros.wire.key_frame import (
+    decode_image, encode_image, format_fault, FORMATS)
 from shadowtutor_ros.wire.weight_update import ENCODINGS, pack, unpack
 
 Tick = Callable[[], None]
@@ -33,7 +34,7 @@ Tick = Callable[[], None]
 #: Rounds before those that count: what is set up at the first call is not measured.
 WARM_UP = 2
 
-#: JPEG and WebP quality that key frames are measured at.
+#: Quality that key frames are measured at, in formats that have one.
 QUALITIES = (50, 70, 80, 90)
 
 
@@ -190,7 +191,10 @@ def measure_key_frames(
     """
     results = {}
     for image_format in FORMATS:
-        for quality in QUALITIES if image_format in ('jpeg', 'webp') else QUALITIES[:1]:
+        if format_fault(image_format):
+            continue
+        lossless = image_format in ('png', 'raw')
+        for quality in QUALITIES[:1] if lossless else QUALITIES:
             sizes, encoding, decoding = [], [], []
             for frame in frames:
                 begin = time.perf_counter()
@@ -200,8 +204,7 @@ def measure_key_frames(
                 decoding.append(time.perf_counter() - encoded)
                 encoding.append(encoded - begin)
                 sizes.append(len(data))
-            name = image_format if image_format not in ('jpeg', 'webp') else (
-                f'{image_format} {quality}')
+            name = image_format if lossless else f'{image_format} {quality}'
             results[name] = {
                 'bytes': statistics.mean(sizes), 'encode_ms': statistics.median(encoding) * 1e3,
                 'decode_ms': statistics.median(decoding) * 1e3}

@@ -14,7 +14,7 @@ from shadowtutor_ros.evaluation.simulate import Method
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
-from shadowtutor_ros.wire.key_frame import decode_image, encode_image, KeyFrame
+from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameDecoder, KeyFrameEncoder
 
 _INFERENCES = 15
 _LABELLINGS = 5
@@ -38,13 +38,13 @@ def measure_profile(
     engine = InferenceEngine(student, device=device)
     t_si = _median(lambda: engine(frame), _INFERENCES)
 
-    image_format, data = encode_image(
-        frame, method.image_format, method.quality, method.max_width)
-    key_frame_image = decode_image(image_format, data)
-    t_ti = _median(lambda: teacher(key_frame_image, student.classes), _LABELLINGS)
-
     sent: list[KeyFrame] = []
     Client(engine, sent.append, method.client, session_id=1).on_frame(frame, 0.0)
+    image_format, data = KeyFrameEncoder()(
+        sent[0], method.image_format, method.quality, method.max_width)
+    key_frame_image, _ = KeyFrameDecoder()(1, 1, image_format, data)
+    t_ti = _median(lambda: teacher(key_frame_image, student.classes), _LABELLINGS)
+
     key_frame = replace(sent[0], frame=key_frame_image)
     teaching = teacher(key_frame_image, student.classes)
     t_sd, update_bytes = _measure_training(student, teaching, key_frame, method, device)

@@ -15,7 +15,7 @@ from shadowtutor_ros.algorithms.striding import MAX_STRIDE, MAX_UPDATES, MIN_STR
 from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.evaluation.simulate import Method
 from shadowtutor_ros.wire.encodings import ENCODINGS
-from shadowtutor_ros.wire.key_frame import FORMATS
+from shadowtutor_ros.wire.key_frame import CHOICES, format_fault
 
 #: The first implementation's settings, all of them, whatever the defaults are: what it did not
 #: have is off.
@@ -50,7 +50,7 @@ PAPER_SETTINGS = {
 
 _CHOICES = {
     'late_update': LATE_UPDATE, 'replay_choice': REPLAY_CHOICES, 'encoding': tuple(ENCODINGS),
-    'key_frame.format': FORMATS}
+    'key_frame.format': CHOICES}
 
 _NOT_CODING = ('name', 'update_delay', 'client', 'server')
 
@@ -123,6 +123,8 @@ def make_method(name: str, update_delay: int | None, settings: dict[str, Any]) -
         raise SettingsError(f"threshold is {values['threshold']}: give a number between 0 and 1")
     if not 1 <= values['key_frame.quality'] <= 100:
         raise SettingsError(f"key_frame.quality is {values['key_frame.quality']}: give 1 to 100")
+    if fault := format_fault(values['key_frame.format']):
+        raise SettingsError(f"key_frame.format is {values['key_frame.format']}: {fault}")
 
     def of(wanted: type) -> dict[str, Any]:
         return {field: values[key] for key, (kind, field, _) in _FIELDS.items()

@@ -22,7 +22,8 @@ from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import (
-    decode_image, DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame, KeyFrameError)
+    DEFAULT_FORMAT, DEFAULT_QUALITY, encode_image, KeyFrame, KeyFrameDecoder, KeyFrameEncoder,
+    KeyFrameError)
 from shadowtutor_ros.wire.weight_update import UpdateRejected, WeightUpdate
 
 #: The student alone; every frame to the teacher; distillation of the whole student; of the blocks
@@ -196,6 +197,7 @@ class Simulation:
         self.client.connected = method.name != 'wild'
         self.client.want(self._classes)
         self._frame = 0
+        self._encoder, self._decoder = KeyFrameEncoder(), KeyFrameDecoder()
         #: When the link is free, either way, and the server.
         self._up_free = self._down_free = self._server_free = 0.0
         #: When updates arrive, and the key frames that they answer; in the order of sending.
@@ -246,7 +248,9 @@ class Simulation:
 
     def _offload(self, frame: np.ndarray, label: TeacherPrediction) -> np.ndarray:
         """Send a frame to the teacher and wait for its label: naive offloading."""
-        sent = len(self._encode(frame)[1])
+        before = len(self.key_frames)
+        sent = len(self._encode(KeyFrame(
+            1, before + 1, self._frame, '', 0, 0, 0, frame, answered=before))[1])
         # The label comes back as PNG, which is what a robot would be sent.
         received = len(encode_image(label.label, 'png')[1])
         link = self._profile.link
@@ -292,13 +296,13 @@ class Simulation:
         """Return the time that arrivals are told in: frames where the delay is in frames."""
         return self._now if self._method.update_delay is None else self._frame
 
-    def _encode(self, frame: np.ndarray) -> tuple[str, np.ndarray]:
-        return encode_image(
-            frame, self._method.image_format, self._method.quality, self._method.max_width)
+    def _encode(self, key_frame: KeyFrame) -> tuple[str, np.ndarray]:
+        return self._encoder(
+            key_frame, self._method.image_format, self._method.quality, self._method.max_width)
 
     def _on_key_frame(self, key_frame: KeyFrame) -> None:
         """Do as the network and the teacher node do with a key frame."""
-        image_format, data = self._encode(key_frame.frame)
+        image_format, data = self._encode(key_frame)
         link, on_network = self._profile.link, self._method.on_network
         # One message after another crosses the link, and one that is lost takes its time too.
         received = max(self._now, self._up_free) + link.time_up(len(data))
@@ -313,8 +317,10 @@ class Simulation:
             return
         begin = max(received, self._server_free)
         try:
+            received_frame, _ = self._decoder(
+                key_frame.session_id, key_frame.number, image_format, data)
             update = self._server.on_key_frame(
-                replace(key_frame, frame=decode_image(image_format, data)), self._on_step,
+                replace(key_frame, frame=received_frame), self._on_step,
                 waited=begin - received if on_network else 0.0)
             self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
         except KeyFrameError as error:

@@ -6,21 +6,22 @@ from std_msgs.msg import Header
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.images import to_bytes
-from shadowtutor_ros.wire.key_frame import decode_image, encode_image, KeyFrame
+from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameDecoder, KeyFrameEncoder
 from shadowtutor_ros.wire.weight_update import PackedTensors, WeightUpdate
 
 
 def key_frame_to_message(
-        key_frame: KeyFrame, header: Header, image_format: str, quality: int, max_width: int
-) -> KeyFrameMessage:
+        key_frame: KeyFrame, header: Header, image_format: str, quality: int, max_width: int,
+        encoder: KeyFrameEncoder | None = None) -> KeyFrameMessage:
     """
     Encode a key frame.
 
     :param header: of the camera image.
-    :param image_format, quality, max_width: see
-        :func:`~shadowtutor_ros.wire.key_frame.encode_image`.
+    :param image_format, quality, max_width: as ``encoder`` takes them.
+    :param encoder: of the student's key frames; None: one for this alone.
     """
-    image_format, data = encode_image(key_frame.frame, image_format, quality, max_width)
+    encoder = encoder or KeyFrameEncoder()
+    image_format, data = encoder(key_frame, image_format, quality, max_width)
     return KeyFrameMessage(
         header=header, student_id=key_frame.student_id, student=key_frame.student,
         session_id=key_frame.session_id, key_frame_number=key_frame.number,
@@ -33,19 +34,24 @@ def key_frame_to_message(
         image=CompressedImage(header=header, format=image_format, data=to_bytes(data)))
 
 
-def key_frame_from_message(message: KeyFrameMessage) -> KeyFrame:
+def key_frame_from_message(
+        message: KeyFrameMessage, decoder: KeyFrameDecoder | None = None) -> KeyFrame:
     """
     Decode a key frame.
 
+    :param decoder: of the robot's key frames; None: one for this alone.
     :raises KeyFrameError: if its image cannot be read.
     """
+    decoder = decoder or KeyFrameDecoder()
+    frame, (image_format, image) = decoder(
+        message.session_id, message.key_frame_number, message.image.format, message.image.data)
     return KeyFrame(
         message.session_id, message.key_frame_number, message.frame_index,
         plain(message.model_id), message.initial_checksum, message.weights_version,
-        message.weights_checksum, decode_image(message.image.format, message.image.data),
+        message.weights_checksum, frame,
         message.student_id, plain(message.student), message.teacher_id, message.useful_seconds,
         message.classes_digest, tuple(message.classes), message.background,
-        (plain(message.image.format), message.image.data.tobytes()))
+        (plain(image_format), image))
 
 
 def update_to_message(

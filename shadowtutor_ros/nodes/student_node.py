@@ -49,7 +49,8 @@ from shadowtutor_ros.nodes.student_parameters import STUDENT
 from shadowtutor_ros.nodes.teacher_watch import Change, POLL_PERIOD, TeacherWatch
 from shadowtutor_ros.nodes.weights_files import WeightsFiles, WeightsKeeper
 from shadowtutor_ros.wire.image_messages import ImageMessageError
-from shadowtutor_ros.wire.key_frame import KeyFrame
+from shadowtutor_ros.wire.key_frame import (
+    AUTO, format_fault, KeyFrame, KeyFrameEncoder, VIDEO)
 from shadowtutor_ros.wire.weight_update import Status, UpdateRejected, WeightUpdate
 
 #: Seconds without an image after which the node says what it waits for, and says it again.
@@ -74,6 +75,8 @@ class StudentNode(ParameterNode):
         self._refused: deque[UpdateRejected] = deque(maxlen=100)
         self._update_came = threading.Condition()
         self._key_frames: Mailbox[tuple[KeyFrame, Header]] = Mailbox()
+        self._key_frame_encoder = KeyFrameEncoder()
+        self._format_said = ''
         self._threads: list[threading.Thread] = []
         self.client: Client | None = None
         self._key_frame: Publisher | None = None
@@ -423,6 +426,7 @@ class StudentNode(ParameterNode):
         if self._teacher_changed.is_set():
             self._teacher_changed.clear()
             client.forget_teacher()
+            self._key_frame_encoder.no_video = False
         while self._refused:
             rejected = self._refused.popleft()
             client.counters.reject(rejected)
@@ -439,6 +443,8 @@ class StudentNode(ParameterNode):
                     f"the teacher '{update.teacher}' refused the classes: {update.text}; the "
                     f"masks keep {', '.join(client.classes.names)[:300]}")
                 continue
+            if update.refusal_reason == 'format':
+                self._key_frame_encoder.no_video = True
             if update.status == Status.REFUSED:
                 self._say_once(
                     f'refused {update.refusal_reason}',
@@ -495,7 +501,10 @@ class StudentNode(ParameterNode):
             try:
                 message = key_frame_to_message(
                     key_frame, header, self.parameters['key_frame.format'],
-                    self.parameters['key_frame.quality'], self.parameters['key_frame.max_width'])
+                    self.parameters['key_frame.quality'], self.parameters['key_frame.max_width'],
+                    self._key_frame_encoder)
+                if self.parameters['key_frame.format'] == AUTO:
+                    self._say_format(message.image.format.partition(';')[0])
                 self._bytes_up += len(message.image.data)
                 self._sent.append((key_frame.number, len(message.image.data)))
                 self._key_frame.publish(message)
@@ -505,6 +514,15 @@ class StudentNode(ParameterNode):
                 self.get_logger().error(
                     f'a key frame could not be sent: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
+
+    def _say_format(self, image_format: str) -> None:
+        """Say what 'auto' has come to, wherever that is something else."""
+        if image_format == self._format_said:
+            return
+        self._format_said = image_format
+        why = format_fault(VIDEO) or 'the teacher cannot read video'
+        self.get_logger().info(f'key frames go as {image_format}' + (
+            '' if image_format == VIDEO else f': {why}'))
 
     # --- the thread that writes weights ----------------------------------------------------------
 
@@ -532,6 +550,8 @@ def _fault(values: dict) -> str | None:
     for name in ('inference.width', 'key_frame.max_width'):
         if 0 < values[name] < MIN_SIDE:
             return f'{name} is {values[name]}: expected 0, or {MIN_SIDE} at least'
+    if fault := format_fault(values['key_frame.format']):
+        return f"key_frame.format is '{values['key_frame.format']}': {fault}"
     try:
         _classes_of(values)
     except ClassesError as error:

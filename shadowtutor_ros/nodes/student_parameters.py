@@ -4,7 +4,7 @@ from shadowtutor_ros.algorithms.client import (
     ClientSettings, LATE_UPDATE, LONGEST_TIMEOUT, PATIENCE)
 from shadowtutor_ros.models.student.inference import PRECISIONS
 from shadowtutor_ros.nodes.parameters import DEVICE, Parameter, THREADS, WEIGHTS
-from shadowtutor_ros.wire.key_frame import DEFAULT_FORMAT, DEFAULT_QUALITY, FORMATS
+from shadowtutor_ros.wire.key_frame import CHOICES, DEFAULT_FORMAT, DEFAULT_QUALITY
 
 _CLIENT = ClientSettings()
 
@@ -49,9 +49,13 @@ STUDENT = (
     Parameter(
         'image_transport', 'raw', "'raw' subscribes to image, 'compressed' to image/compressed",
         choices=('raw', 'compressed'), read_only=True),
-    Parameter('key_frame.format', DEFAULT_FORMAT, 'image format of key frames', choices=FORMATS),
     Parameter(
-        'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG and WebP key frames', (1, 100)),
+        'key_frame.format', DEFAULT_FORMAT, 'image format of key frames; avif needs Pillow 11.3 '
+        'on robot and workstation; video, which sends what has changed since the last one, PyAV '
+        '15; auto: video where both have that, else webp', choices=CHOICES),
+    Parameter(
+        'key_frame.quality', DEFAULT_QUALITY, 'quality of JPEG, WebP, AVIF and video key frames',
+        (1, 100)),
     Parameter(
         'key_frame.max_width', 0, 'largest width of key frames in pixels; wider ones are scaled '
         'down; 0: no limit', (0, 7680)),

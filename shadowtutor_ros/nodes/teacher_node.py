@@ -30,7 +30,7 @@ from shadowtutor_ros.nodes.running import (
     fail, join, qos, resident_bytes, run, steady_clock)
 from shadowtutor_ros.nodes.session_files import SessionFiles, state_folder
 from shadowtutor_ros.nodes.teacher_parameters import TEACHER
-from shadowtutor_ros.wire.key_frame import KeyFrameError
+from shadowtutor_ros.wire.key_frame import KeyFrameDecoder, KeyFrameError
 from shadowtutor_ros.wire.weight_update import Status
 
 #: Students on one robot's topics whose key frames may wait: one is right.
@@ -58,6 +58,7 @@ class Robot:
         #: is served; another must not push its key frames out.
         self.waiting: dict[int, tuple[KeyFrameMessage, float]] = {}
         self.record = RobotRecord(name)
+        self.decoder = KeyFrameDecoder()
         self.subscription: Subscription | None = None
         self.publishing = threading.Lock()
         #: Whether its session has changed since it was saved last, and when that was, on the
@@ -351,7 +352,8 @@ class TeacherNode(ParameterNode):
         record.student = plain(message.student)
         try:
             update = robot.server.on_key_frame(
-                key_frame_from_message(message), self._go_on, time.perf_counter() - arrival,
+                key_frame_from_message(message, robot.decoder), self._go_on,
+                time.perf_counter() - arrival,
                 alone=self.count_publishers(robot.key_frames) == 1)
         except KeyFrameError as error:
             if error.__cause__ is not None and cuda_is_lost(error.__cause__):

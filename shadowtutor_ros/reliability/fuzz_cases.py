@@ -16,7 +16,9 @@ import torch
 from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.models.student.base import checksum, Student
 from shadowtutor_ros.wire.encodings import compress, ENCODINGS
-from shadowtutor_ros.wire.key_frame import encode_image, encode_label, FORMATS, MAX_PIXELS
+from shadowtutor_ros.wire.key_frame import (
+    encode_image, encode_label, format_fault, FORMATS, MAX_PIXELS, VIDEO)
+from shadowtutor_ros.wire.video import VideoEncoder
 from shadowtutor_ros.wire.weight_update import (
     NO_TENSORS, pack, PackedTensors, REFUSALS, Status, unpack, UpdateRejected, WeightUpdate)
 
@@ -28,6 +30,9 @@ TEACHER = 77
 
 #: Bytes that a bomb unfolds to.
 _BOMB = 2 ** 26
+
+#: Formats of key frames that this machine has.
+_FORMATS = tuple(one for one in FORMATS if not format_fault(one))
 
 
 @dataclass(frozen=True)
@@ -251,7 +256,7 @@ class Images:
         frame = cv2.resize(ground, (WIDTH, HEIGHT))
         frame[20:50, 30:70] = 230, 120, 30
         self.templates = {
-            kind: (said, data.tobytes()) for kind in FORMATS
+            kind: (said, data.tobytes()) for kind in _FORMATS
             for said, data in [encode_image(frame, kind)]}
         png = self.templates['png'][1]
         large = np.zeros((2160, 3840, 3), np.uint8)
@@ -268,6 +273,10 @@ class Images:
             'lossless': ('webp', {'format': 'WEBP', 'lossless': True, 'exif': _exif()})}
         for name, (said, options) in others.items():
             self.templates[name] = said, _saved(picture, **options)
+        if 'avif' in _FORMATS:
+            self.templates |= _avif_files(picture)
+        if _videos:
+            self.templates |= _video_streams(frame)
         for mode in ('L', 'RGBA', 'P', '1', 'I;16'):
             self.templates[f'png {mode}'] = 'png', _saved(picture.convert(mode), format='PNG')
         self.templates['jpeg CMYK'] = 'jpeg', _saved(picture.convert('CMYK'), format='JPEG')
@@ -287,6 +296,36 @@ class Images:
             'large png': ('png', encode_image(large, 'png')[1].tobytes()),
             'large webp': ('webp', encode_image(large, 'webp', 50)[1].tobytes())}
         self.large = {'large png', 'large webp'}
+
+
+def _avif_files(picture: Image.Image) -> dict[str, tuple[str, bytes]]:
+    """Return what an AVIF file can be besides a plain picture, and one with a size that lies."""
+    plain = _saved(picture, format='AVIF')
+    see_through = picture.copy()
+    see_through.putalpha(99)
+    size = plain.index(b'ispe') + 8
+    files = {
+        'avif animated': _saved(
+            picture, format='AVIF', save_all=True, append_images=[picture.rotate(9)]),
+        'avif alpha': _saved(see_through, format='AVIF'),
+        'avif exif': _saved(picture, format='AVIF', exif=_exif()),
+        'avif 4:4:4': _saved(picture, format='AVIF', subsampling='4:4:4'),
+        'avif endless': plain[:size] + struct.pack('>II', 2 ** 14, 2 ** 14) + plain[size + 8:]}
+    return {name: ('avif', data) for name, data in files.items()}
+
+
+def _video_streams(frame: np.ndarray) -> dict[str, tuple[str, bytes]]:
+    """Return the beginning of a video, what follows it, and sizes that lie."""
+    encoder = VideoEncoder(HEIGHT, WIDTH, 50)
+    first, second = encoder(frame), encoder(frame[:, ::-1])
+    large = VideoEncoder(1080, 1920, 10)(np.zeros((1080, 1920, 3), np.uint8))
+    size = f'{HEIGHT}x{WIDTH}'
+    return {
+        'video': (f'video; {size}; 0', first),
+        'video second': (f'video; {size}; 1', second),
+        'video two': (f'video; {size}; 0', first + second),
+        'video large': (f'video; {size}; 0', large),
+        'video endless': ('video; 999999x999999; 0', first)}
 
 
 def _saved(picture: Image.Image, **options: Any) -> bytes:
@@ -401,10 +440,19 @@ _key_frame_change = _one_of_fields({
     'classes_digest': _u64,
     'classes_said': st.lists(_class, max_size=4).map(tuple) | st.just(('x',) * 300),
     'background': st.integers(0, 3) | st.integers(0, 255)})
-_names = (*FORMATS, 'progressive', 'with exif', 'multi-picture', 'animated', 'animated png',
-          'lossless', 'png L', 'png RGBA', 'png P', 'png 1', 'png I;16', 'jpeg CMYK')
+_avif = tuple(
+    f'avif {name}' for name in ('4:4:4', 'alpha', 'animated', 'exif', 'endless')
+    if 'avif' in _FORMATS)
+_videos = tuple(
+    f'video{name}' for name in ('', ' second', ' two', ' large', ' endless')
+    if not format_fault(VIDEO))
+_names = (*_FORMATS, *_avif, *_videos, 'progressive', 'with exif', 'multi-picture', 'animated',
+          'animated png', 'lossless', 'png L', 'png RGBA', 'png P', 'png 1', 'png I;16',
+          'jpeg CMYK')
+_side = st.integers(-1, 100) | _u64
 _format = st.none() | st.sampled_from(FORMATS) | _text | st.builds(
-    'raw; {}x{}'.format, st.integers(-1, 100) | _u64, st.integers(-1, 100) | _u64)
+    'raw; {}x{}'.format, _side, _side) | st.builds(
+    'video; {}x{}; {}'.format, _side, _side, st.integers(-1, 3) | _u64)
 _broken_image = st.builds(KeyFrameCase, st.sampled_from(_names), _edits)
 _hostile_image = st.builds(
     KeyFrameCase, st.sampled_from((

@@ -25,7 +25,7 @@ from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.reliability.fuzz_cases import (
     edited, HEIGHT, Images, key_frame_cases, KeyFrameCase, update_cases, UpdateCase, Updates,
     WIDTH)
-from shadowtutor_ros.wire.key_frame import decode_image, KeyFrame, KeyFrameError
+from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameDecoder, KeyFrameError
 from shadowtutor_ros.wire.weight_update import (
     REFUSALS, REJECTION_REASONS, Status, UpdateRejected, WeightUpdate)
 
@@ -328,6 +328,7 @@ class Workstation:
         self._images = images
         self._meter = meter
         self._messages = messages
+        self._decoder = KeyFrameDecoder()
         self._server = Server(
             student, _label, ServerSettings(
                 max_updates=1, scope='partial', replay=0, threshold=0.95),
@@ -378,9 +379,10 @@ class Workstation:
 
     def _read(self, message: Any) -> KeyFrame:
         if self._messages:
-            return self._messages.key_frame_from_message(message)
+            return self._messages.key_frame_from_message(message, self._decoder)
         key_frame, said, data = message
-        return replace(key_frame, frame=decode_image(said, data))
+        frame, _ = self._decoder(key_frame.session_id, key_frame.number, said, data)
+        return replace(key_frame, frame=frame)
 
 
 def _label(frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:

@@ -43,7 +43,8 @@ def decode_file(
     """
     Decode an image file; it is whole, or refused.
 
-    :param kind: one of those of :func:`kind_of`; no other is tried.
+    :param kind: one of those of :func:`kind_of`, or avif, which ``avif.decode_avif`` has checked;
+        no other is tried.
     :param check_size: is called with height and width before memory is taken for the pixels; what
         it raises is not caught.
     :param grey: wanted is one channel, as it is in the file, where that has one of 8 bits.
@@ -65,7 +66,7 @@ def _decode_by_pillow(
     # Pillow, not OpenCV: it tells the size before it decodes, and refuses a file that is cut.
     try:
         image = Image.open(io.BytesIO(data), formats=[kind.upper()])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError):
         raise ImageFileError(f'it is no {kind} image, or cut') from None
     with image:
         check_size(image.height, image.width)
@@ -77,7 +78,7 @@ def _decode_by_pillow(
                     np.array(image).clip(0, 65535).astype(np.uint16), alpha=255 / 65535)
                 return cv2.cvtColor(scaled, cv2.COLOR_GRAY2BGR)
             return cv2.cvtColor(np.asarray(image.convert('RGB')), cv2.COLOR_RGB2BGR)
-        except (OSError, SyntaxError, ValueError, struct.error):
+        except (OSError, SyntaxError, ValueError, RuntimeError, struct.error):
             raise ImageFileError(f'it is no {kind} image, or cut') from None
 
 

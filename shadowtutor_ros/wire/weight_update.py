@@ -21,8 +21,8 @@ class Status(IntEnum):
 
 #: Why a key frame can be refused.
 REFUSALS = (
-    'model', 'weights', 'classes', 'table', 'another_student', 'unreadable', 'too_large',
-    'too_late', 'unlabelled', 'training')
+    'model', 'weights', 'classes', 'table', 'another_student', 'unreadable', 'format',
+    'too_large', 'too_late', 'unlabelled', 'training')
 
 
 class UpdateRejected(ValueError):

@@ -570,6 +570,26 @@ def test_the_first_teacher_that_answers_is_followed_until_it_is_silent(robot):
     assert robot.client.teacher == '/other'
 
 
+def test_a_key_frame_says_which_one_the_teacher_that_is_followed_has_answered(robot):
+    robot.settings.update_timeout = 10.0
+
+    def answered(answer=None):
+        robot.run_to_key_frame()
+        if answer:
+            robot.update(answer(robot.key_frames[-1]))
+        return robot.key_frames[-1].answered
+
+    assert answered(metric_alone) == 0
+    assert answered(metric_alone) == 1
+    assert answered(lambda one: refused(one, 'training')) == 2
+    assert answered(metric_alone) == 2  # not the one that was refused
+    assert answered() == 4  # is lost, and the teacher silent
+    assert answered(lambda one: metric_alone(one, teacher_id=5, teacher='/other')) == 0
+    assert answered() == 6
+    robot.client.forget_teacher()
+    assert answered() == 0
+
+
 def test_a_refusal_of_the_teacher_that_is_followed_is_the_answer(robot):
     robot.run(1)
     robot.update(metric_alone(robot.key_frames[0]))

@@ -64,3 +64,10 @@ def test_the_papers_settings_leave_nothing_to_the_defaults():
         text = ','.join(value) if isinstance(value, tuple) else value
         assert parse_setting(f'{name}={text}') == (name, value)
     make_method('partial', 8, PAPER_SETTINGS)
+
+
+def test_a_format_that_this_machine_lacks_is_refused_before_anything_is_run(monkeypatch):
+    monkeypatch.setattr('shadowtutor_ros.wire.key_frame.has_avif', lambda: False)
+    with pytest.raises(SettingsError, match='key_frame.format is avif: .*has no AVIF'):
+        make_method('partial', None, {'key_frame.format': 'avif'})
+    assert make_method('partial', None, {'key_frame.format': 'jpeg'}).image_format == 'jpeg'

@@ -13,6 +13,7 @@ from shadowtutor_ros.evaluation.simulate import Method, Simulation
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.wire.key_frame import format_fault
 from shadowtutor_ros.world.scenes import Scene
 
 PAPER = load_profile('paper')
@@ -287,3 +288,30 @@ def test_a_frame_that_the_teacher_ignores_counts_nowhere(clip, student):
     run = simulate((frames[:3], [labels[0], ignored, labels[2]]), student, 'wild')
     assert np.isnan(run.miou_by_frame[1])
     assert run.miou == pytest.approx(np.mean([run.miou_by_frame[0], run.miou_by_frame[2]]))
+
+
+@pytest.mark.parametrize('loss', [0.0, 0.5])
+def test_as_video_no_key_frame_refers_to_one_that_was_lost(clip, student, loss):
+    if format_fault('video'):
+        pytest.skip('there is no PyAV with AV1 here')
+    sent = {}
+    for image_format in ('png', 'video'):
+        simulation = Simulation(Method(
+            'partial', image_format=image_format, quality=70, server=ServerSettings(max_updates=2),
+            client=papers_client(update_timeout=0.5, min_stride=2, max_stride=2)),
+            student, with_link(loss=loss))
+        sent[image_format] = simulation.run(*clip).key_frames
+        # Or it could not be read.
+        assert not simulation.client.counters.key_frames_refused
+    assert any(one.lost for one in sent['video']) == bool(loss)
+    assert len(sent['video']) == len(sent['png']) > 4
+    assert 4 * sum(one.bytes_up for one in sent['video']) < sum(
+        one.bytes_up for one in sent['png'])
+
+
+def test_naive_offloading_takes_video_too(clip, student):
+    if format_fault('video'):
+        pytest.skip('there is no PyAV with AV1 here')
+    sent = [record.bytes_up for record in simulate(
+        clip, student, 'naive', image_format='video', quality=50).key_frames]
+    assert len(sent) == len(clip[0]) and np.mean(sent[1:]) < sent[0]

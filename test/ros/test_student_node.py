@@ -23,7 +23,9 @@ from shadowtutor_ros.msg import KeyFrame, TutorStatus, WeightUpdate
 from shadowtutor_ros.nodes.images import to_bytes, to_message
 from shadowtutor_ros.nodes.messages import update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError
-from shadowtutor_ros.nodes.student_node import StudentNode
+from shadowtutor_ros.nodes.student_node import _fault, StudentNode
+from shadowtutor_ros.nodes.student_parameters import STUDENT
+from shadowtutor_ros.wire.key_frame import format_fault
 from shadowtutor_ros.wire.weight_update import NO_TENSORS, pack, Status, WeightUpdate as Update
 
 
@@ -526,3 +528,36 @@ def test_reset_begins_a_new_session_with_the_first_weights(ros, weights, frame):
     assert key_frames[1].student == '/student'
     assert (key_frames[1].key_frame_number, key_frames[1].weights_version) == (1, 0)
     assert key_frames[1].weights_checksum == Student.load(weights).weights_checksum()
+
+
+def test_key_frames_go_as_webp_where_the_teacher_cannot_read_video(ros, weights, frame, capfd):
+    if fault := format_fault('video'):
+        pytest.skip(fault)
+    node = start(
+        ros, weights, key_frame__format='auto', min_stride=1, max_stride=1)
+    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
+    key_frames = ros.collect(KeyFrame, 'key_frames')
+    updates = ros.publisher(WeightUpdate, 'weight_updates')
+    wait_for(lambda: node._teachers.present)
+    for count in (1, 2):
+        wait_for(lambda: play(images, masks, [frame], sec=len(masks))
+                 or len(key_frames) == count)
+        updates.publish(answer(
+            key_frames[-1], Shadow(), status=Status.REFUSED, refusal='format', text='no PyAV'))
+        wait_for(lambda: node._updates)
+        play(images, masks, [frame], sec=len(masks))
+    assert [one.image.format for one in key_frames] == ['video; 64x96; 0', 'webp']
+    said = capfd.readouterr().err
+    assert said.count('key frames go as video') == 1
+    assert said.count('key frames go as webp: the teacher cannot read video') == 1
+
+
+@pytest.mark.parametrize('image_format, has', [('avif', 'has_avif'), ('video', 'has_video')])
+def test_a_key_frame_format_that_this_machine_lacks_is_refused_in_a_line(
+        monkeypatch, image_format, has):
+    monkeypatch.setattr(f'shadowtutor_ros.wire.key_frame.{has}', lambda: False)
+    values = {parameter.name: parameter.default for parameter in STUDENT}
+    assert _fault(values) is None
+    said = _fault({**values, 'key_frame.format': image_format})
+    assert said.startswith(f"key_frame.format is '{image_format}': ")
+    assert 'pip install' in said and 'webp' in said and '\n' not in said
