@@ -424,9 +424,8 @@ class Server:
             if metric_held >= own:
                 trainer.set_back(held)
                 in_step = True
-        # What will not be sent need not be trained.
         result = trainer(
-            key_frame.frame, teaching, on_step, ENCODINGS[settings.encoding].share,
+            key_frame.frame, teaching, on_step,
             lambda: not settings.training_seconds
             or self._clock() - begin < settings.training_seconds, key_frame.image)
         if in_step:
