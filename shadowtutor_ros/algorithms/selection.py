@@ -11,26 +11,20 @@ import torch
 from shadowtutor_ros.models.student.base import Weights
 
 
-@torch.no_grad()
-def keep_most_effective(
-        tensors: Weights, before: Weights, optimizer: torch.optim.Adam, share: float) -> None:
+def most_effective(before: Weights, after: Weights, gradients: Weights, share: float) -> Weights:
     """
-    Set weights back to what they were, but for those whose change was of most effect.
+    Return weights of which those alone are changed whose change is of most effect.
 
-    To the first order a change of a weight changes the loss by its product with the gradient;
-    Adam's first moment is the gradient, averaged over the last ten steps or so.
+    To the first order a change of a weight changes the loss by its product with the gradient.
 
-    :param tensors: that were trained, by name; set in place.
-    :param before: what they were, likewise.
-    :param optimizer: of them.
-    :param share: of all their weights that is kept, above 0 to 1.
+    :param before: the weights by name.
+    :param after: what training made of them, of the same shapes.
+    :param gradients: of the loss, likewise; Adam's first moment is their average over some ten
+        steps.
+    :param share: of all the weights together that is changed, above 0 to 1; one at least.
     """
-    changes = [tensor - before[name] for name, tensor in tensors.items()]
-    effects = torch.cat([
-        (change * optimizer.state[tensor]['exp_avg']).abs().flatten()
-        for change, tensor in zip(changes, tensors.values())])
-    kept = max(1, round(share * len(effects)))
-    least = effects.topk(kept).values[-1]
-    parts = effects.split([change.numel() for change in changes])
-    for (name, tensor), change, part in zip(tensors.items(), changes, parts):
-        tensor.copy_(torch.where(part.view(tensor.shape) >= least, tensor, before[name]))
+    effects = [((after[name] - before[name]) * gradients[name]).abs() for name in before]
+    flat = torch.cat([effect.flatten() for effect in effects])
+    least = flat.topk(max(1, round(share * len(flat)))).values[-1]
+    return {name: torch.where(effect >= least, after[name], before[name])
+            for name, effect in zip(before, effects)}

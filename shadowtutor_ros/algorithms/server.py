@@ -15,7 +15,6 @@ from shadowtutor_ros.algorithms.student_training import (
 from shadowtutor_ros.classes import ClassesError, ClassTable, name_key
 from shadowtutor_ros.models.student.base import checksum, Student, Weights
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
-from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import encode_label, KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import (
     NO_TENSORS, pack, PackedTensors, Status, unpack, UpdateRejected, WeightUpdate)

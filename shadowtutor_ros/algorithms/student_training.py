@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shadowtutor_ros.algorithms.selection import keep_most_effective
+from shadowtutor_ros.algorithms.selection import most_effective
 from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.base import Student, Weights
@@ -19,6 +19,10 @@ from shadowtutor_ros.wire.key_frame import decode_image, decode_label, encode_la
 #: How much the boxes of objects grow for the loss, as a share of their width and height: half of
 #: it on each side, which is what the first implementation's code does.
 BOX_GROWTH = 0.15
+
+#: What may be lost of the gain on a key frame where changes of little effect are undone: of the
+#: gain itself, and of mean IoU.
+_LOST, _COARSE = 0.1, 0.01
 
 #: Which of the key frames remembered are replayed: 'random' draws anew at every step, 'newest'
 #: takes the last before this one.
@@ -52,7 +56,8 @@ class TrainingSettings:
         table has them.
     :ivar share: share of the weights in scope that a key frame changes, above 0 to 1: those whose
         change brings its loss down most; the paper's changes all. Few carry nearly all that is
-        gained, and what is sent is as much less.
+        gained, and what is sent is as much less. Where they do not it is doubled, as often as that
+        takes.
     :ivar plain: whether to compute layer by layer, in the order of the first implementation's
         arithmetic; several times slower. Training on hard frames is chaotic, so that what is
         rounded differently ends elsewhere.
@@ -70,7 +75,7 @@ class TrainingSettings:
     replay_megabytes: float = 128.0
     seen_classes: bool = True
     always_offered: tuple[str, ...] = ('person',)
-    share: float = 0.03
+    share: float = 0.05
     plain: bool = False
     seed: int = 0
 
@@ -417,12 +422,37 @@ class StudentTrainer:
         finally:
             best.restore()
         if result.changed and settings.share < 1:
-            keep_most_effective(trained, before, self._optimizer, settings.share)
-            result.metric_after = self.metric()
-            result.changed = result.metric_after > result.metric_before
-            if not result.changed:
-                self.student.load_state_dict(before, strict=False)
+            self._keep_share(before, result)
         return result
+
+    @torch.no_grad()
+    def _keep_share(self, before: Weights, result: TrainingResult) -> None:
+        """
+        Undo the changes of least effect on the last key frame.
+
+        :param before: the trained tensors as they were, by name.
+        :param result: of what was trained; gets the metric of what is left.
+        """
+        trained = {name: tensor.detach() for name, tensor in self.student.tensors(
+            self.settings.scope).items()}
+        after = {name: tensor.clone() for name, tensor in trained.items()}
+        gradients = {name: self._optimizer.state[parameter]['exp_avg'] for name, parameter
+                     in self.student.tensors(self.settings.scope).items()}
+        best = result.metric_after
+        most_lost = max(_COARSE, _LOST * (best - result.metric_before))
+        share = self.settings.share
+        while True:
+            for name, tensor in most_effective(before, after, gradients, share).items():
+                trained[name].copy_(tensor)
+            result.metric_after = self.metric()
+            if share == 1 or best - result.metric_after <= most_lost:
+                break
+            # A small network, or one that has all to learn, needs more of its changes.
+            share = min(1.0, 2 * share)
+        if result.metric_after <= result.metric_before:
+            for name, tensor in before.items():
+                trained[name].copy_(tensor)
+            result.metric_after, result.changed = result.metric_before, False
 
     def _rows_left_out(self) -> dict[str, torch.Tensor]:
         """Return the rows of the head that no step may move, by tensor: those not trained."""
