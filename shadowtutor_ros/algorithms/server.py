@@ -16,7 +16,6 @@ from shadowtutor_ros.algorithms.student_training import (
 from shadowtutor_ros.classes import ClassesError, ClassTable, name_key
 from shadowtutor_ros.models.student.base import checksum, Student, Weights
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
-from shadowtutor_ros.wire.encodings import ENCODINGS
 from shadowtutor_ros.wire.key_frame import encode_label, KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import (
     NO_TENSORS, pack, PackedTensors, Status, unpack, UpdateRejected, WeightUpdate)
@@ -445,9 +444,8 @@ class Server:
             if metric_held >= own:
                 trainer.set_back(held)
                 in_step = True
-        # What will not be sent need not be trained.
         result = trainer(
-            key_frame.frame, teaching, on_step, ENCODINGS[settings.encoding].share,
+            key_frame.frame, teaching, on_step,
             lambda: not settings.training_seconds
             or self._clock() - begin < settings.training_seconds, key_frame.image)
         if in_step:

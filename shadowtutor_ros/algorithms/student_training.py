@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from shadowtutor_ros.algorithms.selection import most_effective
 from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.base import Student, Weights
@@ -18,6 +19,10 @@ from shadowtutor_ros.wire.key_frame import decode_image, decode_label, encode_la
 #: How much the boxes of objects grow for the loss, as a share of their width and height: half of
 #: it on each side, which is what the first implementation's code does.
 BOX_GROWTH = 0.15
+
+#: What may be lost of the gain on a key frame where changes of little effect are undone: of the
+#: gain itself, and of mean IoU.
+_LOST, _COARSE = 0.1, 0.01
 
 #: Which of the key frames remembered are replayed: 'random' draws anew at every step, 'newest'
 #: takes the last before this one.
@@ -49,6 +54,10 @@ class TrainingSettings:
         from all.
     :ivar always_offered: names of classes that it may choose from in any case, where the robot's
         table has them.
+    :ivar share: share of the weights in scope that a key frame changes, above 0 to 1: those whose
+        change brings its loss down most; the paper's changes all. Few carry nearly all that is
+        gained, and what is sent is as much less. Where they do not it is doubled, as often as that
+        takes.
     :ivar plain: whether to compute layer by layer, in the order of the first implementation's
         arithmetic; several times slower. Training on hard frames is chaotic, so that what is
         rounded differently ends elsewhere.
@@ -66,6 +75,7 @@ class TrainingSettings:
     replay_megabytes: float = 128.0
     seen_classes: bool = True
     always_offered: tuple[str, ...] = ('person',)
+    share: float = 0.05
     plain: bool = False
     seed: int = 0
 
@@ -334,21 +344,18 @@ class StudentTrainer:
 
     def __call__(
             self, frame: np.ndarray, teaching: TeacherPrediction,
-            on_step: Callable[[], None] = lambda: None, share: float = 1.0,
-            go_on: Callable[[], bool] = lambda: True,
+            on_step: Callable[[], None] = lambda: None, go_on: Callable[[], bool] = lambda: True,
             image: tuple[str, bytes] = ('', b'')) -> TrainingResult:
         """
         Train the student on a key frame until its metric is above THRESHOLD (Algorithm 1).
 
         At the end the student holds the weights of the best metric seen, the untrained included,
-        and the optimizer the state that goes with them.
+        and the optimizer the state that goes with them. Of their changes the share that is set
+        stays.
 
         :param frame: H×W×3 uint8, BGR.
         :param teaching: the teacher's label (H×W) and boxes for it.
         :param on_step: called after every training step.
-        :param share: share of the weights in scope that is trained on this key frame, above 0
-            to 1: those that Adam's last step moved most, as in Adaptive Model Streaming (Khani et
-            al., ICCV 2021).
         :param go_on: is asked after a step whether there may be another.
         :param image: the frame as it came, to be kept with the key frame: its format and bytes.
         :raises ValueError: if the label does not fit. Whatever a step or ``on_step`` raises, the
@@ -359,7 +366,7 @@ class StudentTrainer:
         earlier = self._memory
         self._remember(sample)
         try:
-            return self._train(sample, earlier, on_step, share, go_on)
+            return self._train(sample, earlier, on_step, go_on)
         except BaseException:
             # Out of memory, say. A key frame that is too large must not be replayed either.
             self._memory = earlier
@@ -367,7 +374,7 @@ class StudentTrainer:
 
     def _train(
             self, sample: _Sample, earlier: list[_Sample], on_step: Callable[[], None],
-            share: float, go_on: Callable[[], bool]) -> TrainingResult:
+            go_on: Callable[[], bool]) -> TrainingResult:
         """
         Train on a key frame that is remembered.
 
@@ -385,7 +392,8 @@ class StudentTrainer:
 
         trained = self.student.tensors(settings.scope)
         best = _Snapshot(trained, self._optimizer)
-        selection = _Selection(trained, self._optimizer, share, self._rows_left_out())
+        before = {name: tensor.detach().clone() for name, tensor in trained.items()}
+        left_out = self._rows_left_out()
         try:
             for step in range(settings.max_updates):
                 loss = self._loss(sample, logits)
@@ -396,7 +404,7 @@ class StudentTrainer:
                 # One by one: each frame is normalised by its own statistics, as the robot does.
                 for other in replayed:
                     (part * self._loss(other, self._logits(other))).backward()
-                selection.step()
+                self._step(left_out)
                 logits = self._logits(sample)
                 metric = self._metric(sample, logits)
                 result.steps = step + 1
@@ -413,7 +421,38 @@ class StudentTrainer:
                     break
         finally:
             best.restore()
+        if result.changed and settings.share < 1:
+            self._keep_share(before, result)
         return result
+
+    @torch.no_grad()
+    def _keep_share(self, before: Weights, result: TrainingResult) -> None:
+        """
+        Undo the changes of least effect on the last key frame.
+
+        :param before: the trained tensors as they were, by name.
+        :param result: of what was trained; gets the metric of what is left.
+        """
+        trained = {name: tensor.detach() for name, tensor in self.student.tensors(
+            self.settings.scope).items()}
+        after = {name: tensor.clone() for name, tensor in trained.items()}
+        gradients = {name: self._optimizer.state[parameter]['exp_avg'] for name, parameter
+                     in self.student.tensors(self.settings.scope).items()}
+        best = result.metric_after
+        most_lost = max(_COARSE, _LOST * (best - result.metric_before))
+        share = self.settings.share
+        while True:
+            for name, tensor in most_effective(before, after, gradients, share).items():
+                trained[name].copy_(tensor)
+            result.metric_after = self.metric()
+            if share == 1 or best - result.metric_after <= most_lost:
+                break
+            # A small network, or one that has all to learn, needs more of its changes.
+            share = min(1.0, 2 * share)
+        if result.metric_after <= result.metric_before:
+            for name, tensor in before.items():
+                trained[name].copy_(tensor)
+            result.metric_after, result.changed = result.metric_before, False
 
     def _rows_left_out(self) -> dict[str, torch.Tensor]:
         """Return the rows of the head that no step may move, by tensor: those not trained."""
@@ -422,6 +461,20 @@ class StudentTrainer:
         return {name: torch.tensor(left, device=tensor.device)
                 for name, tensor in self.student.state_dict().items()
                 if left and self.student.has_rows(name)}
+
+    @torch.no_grad()
+    def _step(self, left_out: dict[str, torch.Tensor]) -> None:
+        """
+        Let Adam take a step.
+
+        :param left_out: rows of tensors, by name, that stay as they are. Their gradients are zero,
+            but Adam would go on moving them by those that came before.
+        """
+        own = self.student.state_dict()
+        rows = [(own[name], left, own[name][left]) for name, left in left_out.items()]
+        self._optimizer.step()
+        for tensor, left, before in rows:
+            tensor[left] = before
 
     # --- what is kept on a disk ------------------------------------------------------------------
 
@@ -505,62 +558,6 @@ def _format_of(tensor: torch.Tensor) -> torch.memory_format:
     """Return how the values of a tensor lie, which those of its Adam state follow."""
     channels_last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if channels_last else torch.contiguous_format
-
-
-class _Selection:
-    """
-    Adam's steps for some of the weights alone.
-
-    :param tensors: that are trained, by name.
-    :param optimizer: of all of them; what its last step moved most is selected, or at its first
-        step what has the largest gradients.
-    :param share: share of all weights that is selected.
-    :param left_out: rows of tensors, by name, that stay as they are. Their gradients are zero, but
-        Adam would go on moving them by those that came before.
-    """
-
-    def __init__(
-            self, tensors: dict[str, torch.Tensor], optimizer: torch.optim.Adam, share: float,
-            left_out: dict[str, torch.Tensor]):
-        self._tensors = list(tensors.values())
-        self._left_out = [
-            (tensor, left_out[name]) for name, tensor in tensors.items() if name in left_out]
-        self._optimizer = optimizer
-        self._share = share
-        self._frozen: list[torch.Tensor] | None = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        """Take a step."""
-        rows = [(tensor, left, tensor[left]) for tensor, left in self._left_out]
-        self._step()
-        for tensor, left, before in rows:
-            tensor[left] = before
-
-    def _step(self) -> None:
-        if self._share == 1:
-            self._optimizer.step()
-            return
-        if self._frozen is None:
-            self._frozen = self._choose_frozen()
-        before = [tensor.clone() for tensor in self._tensors]
-        self._optimizer.step()
-        for tensor, old, frozen in zip(self._tensors, before, self._frozen):
-            tensor.copy_(torch.where(frozen, old, tensor))
-
-    def _choose_frozen(self) -> list[torch.Tensor]:
-        moves = torch.cat([self._last_move(tensor).flatten() for tensor in self._tensors])
-        frozen = torch.ones_like(moves, dtype=torch.bool)
-        frozen[moves.topk(max(1, round(self._share * len(moves)))).indices] = False
-        parts = frozen.split([tensor.numel() for tensor in self._tensors])
-        return [part.view(tensor.shape) for part, tensor in zip(parts, self._tensors)]
-
-    def _last_move(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Compute how far Adam moved a tensor's weights, in a unit that all of them share."""
-        state = self._optimizer.state[tensor]
-        if not state:
-            return tensor.grad.abs()
-        return state['exp_avg'].abs() / (state['exp_avg_sq'].sqrt() + 1e-8)
 
 
 class _Snapshot:

@@ -39,6 +39,7 @@ PAPER_SETTINGS = {
     'replay_megabytes': 1e6,
     'seen_classes': False,
     'always_offered': (),
+    'share': 1.0,
     'plain': True,
     'seed': 0,
     'encoding': 'fp32',

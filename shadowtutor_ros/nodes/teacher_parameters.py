@@ -44,9 +44,12 @@ TEACHER = (
         'object_weight', _SERVER.object_weight, 'weight of the loss inside the boxes of objects; '
         '1 elsewhere', (1.0, 100.0)),
     Parameter(
-        'encoding', _SERVER.encoding, "how weights are sent: 'fp32' and 'fp16' as values; 'int8', "
-        "'int4' and 'sparse' as compressed differences ('sparse' trains and sends a tenth of "
-        'them)',
+        'share', _SERVER.share, 'share of the weights in scope that a key frame changes, those '
+        'that matter most to it, and that is sent; more where that loses what was gained; 1: '
+        'all', (0.0001, 1.0)),
+    Parameter(
+        'encoding', _SERVER.encoding, "how weights are sent: 'fp32' and 'fp16' as values; 'int8' "
+        "and 'int4' as compressed differences",
         choices=tuple(ENCODINGS)),
     Parameter(
         'training_seconds', _SERVER.training_seconds, 'seconds after which no further training '

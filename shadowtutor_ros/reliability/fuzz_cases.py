@@ -146,8 +146,7 @@ class Updates:
             'metric labelled': replace(metric, label=encode_label(label)),
             **{encoding: self._new_weights(student, 'partial', encoding, self.initial)[0]
                for encoding in ENCODINGS if encoding != 'int4'},
-            **{f'full {encoding}': self._new_weights(student, 'full', encoding, self.initial)[0]
-               for encoding in ('int4', 'sparse')},
+            'full int4': self._new_weights(student, 'full', 'int4', self.initial)[0],
             'back': back,
             'back labelled': replace(back, label=encode_label(label)),
             **_hostile(int4)}
@@ -397,16 +396,16 @@ _update_changes = st.tuples(_update_change) | st.tuples(_update_change, _update_
 _changed = st.builds(
     UpdateCase, st.sampled_from(
         6 * ('metric', 'refused', 'too_late', 'metric labelled') + (
-            'int4', 'labelled', 'int4+', 'int8', 'sparse', 'fp16', 'fp32', 'back')),
+            'int4', 'labelled', 'int4+', 'int8', 'fp16', 'fp32', 'back')),
     _update_changes, passed=_passed, twice=st.sampled_from((False, False, False, True)))
 _corrupted = st.builds(
-    UpdateCase, st.sampled_from(('int4', 'int4', 'int8', 'sparse', 'fp16', 'fp32', 'full int4')),
+    UpdateCase, st.sampled_from(('int4', 'int4', 'int8', 'fp16', 'fp32', 'full int4')),
     _no_edits, _edits, mended=st.sampled_from(('', '', '', '', 'blob', 'weights')))
 _mislabelled = st.builds(
     UpdateCase, st.sampled_from(('back labelled', 'back labelled', 'labelled')), label=_edits)
 _as_it_is = st.builds(
     UpdateCase, st.sampled_from(4 * ('metric', 'refused', 'too_late') + (
-        'int4', 'int4+', 'labelled', 'back', 'full sparse')), passed=_passed)
+        'int4', 'int4+', 'labelled', 'back', 'full int4')), passed=_passed)
 _bombs = st.builds(
     UpdateCase, st.sampled_from((
         'bomb', 'hidden bomb', 'large', 'many tensors', 'fp32 of another size', 'large label',

@@ -33,11 +33,9 @@ class Encoding(Protocol):
     A way to code weights.
 
     :ivar compressed: whether the bytes of all tensors are compressed together.
-    :ivar share: largest share of the values that is sent.
     """
 
     compressed: bool
-    share: float
 
     def most(self, count: int) -> int:
         """Return the bytes that ``count`` values take at most, before compression."""
@@ -93,7 +91,6 @@ class Absolute:
 
     dtype: str
     compressed = False  # the low bits of weights are noise
-    share = 1.0
 
     def most(self, count: int) -> int:
         """See :class:`Encoding`."""
@@ -115,7 +112,6 @@ class Int8:
     """Differences, each a whole number of steps in a byte; the step is the tensor's own."""
 
     compressed = True
-    share = 1.0
 
     def most(self, count: int) -> int:
         """See :class:`Encoding`."""
@@ -141,15 +137,13 @@ class Int4:
     """
     Differences, each −7 to 7 steps, two to a byte; the step is the tensor's own.
 
-    Most are 0, which the compression behind it brings down to about a bit a value. What is lost is
-    made good by later updates, since both sides go on from what was sent.
+    What is lost is made good by later updates, since both sides go on from what was sent.
 
-    :ivar step: in root mean squares of a tensor's differences.
+    :ivar step: in root mean squares of those of a tensor's differences that are not 0.
     """
 
     step: float
     compressed = True
-    share = 1.0
 
     def most(self, count: int) -> int:
         """See :class:`Encoding`."""
@@ -159,7 +153,8 @@ class Int4:
         """See :class:`Encoding`."""
         coded = []
         for difference in map(np.subtract, values, base):
-            size = self.step * np.sqrt(np.mean(difference ** 2)) if difference.size else 0
+            changed = difference[difference != 0]
+            size = self.step * np.sqrt(np.mean(changed ** 2)) if changed.size else 0
             step, steps = _to_steps(difference, size, 7)
             pairs = (np.pad(steps, (0, steps.size % 2)) + 8).astype(np.uint8).reshape(-1, 2)
             coded.append(step + (pairs[:, 0] << 4 | pairs[:, 1]).tobytes())
@@ -173,56 +168,12 @@ class Int4:
         return _add_steps(base, steps.astype(np.int8) - 8, step), offset
 
 
-@dataclass(frozen=True)
-class Sparse:
-    """
-    Differences of few values: a bit for every value, and 8-bit steps for those that are sent.
-
-    After Adaptive Model Streaming (Khani et al., ICCV 2021), where no more than these are trained.
-    Where more differ than the share, the largest differences are sent.
-    """
-
-    share: float
-    compressed = True
-
-    def most(self, count: int) -> int:
-        """See :class:`Encoding`."""
-        return 4 + (count + 7) // 8 + count
-
-    def encode(self, values: Arrays, base: Arrays) -> list[bytes]:
-        """See :class:`Encoding`."""
-        differences = [array - own for array, own in zip(values, base)]
-        sizes = np.abs(np.concatenate(differences)) if differences else np.zeros(0)
-        kept = max(1, round(self.share * sizes.size))
-        least = np.partition(sizes, -kept)[-kept] if kept < sizes.size else 0
-        return [self._encode(difference, least) for difference in differences]
-
-    @staticmethod
-    def _encode(difference: np.ndarray, least: float) -> bytes:
-        # Values that went astray are chosen too, and refused where they are decoded.
-        chosen = ~(np.abs(difference) < least) & (difference != 0)
-        sent = difference[chosen]
-        step, steps = _to_steps(sent, np.abs(sent).max(initial=0) / 127, 127)
-        return step + np.packbits(chosen).tobytes() + steps.tobytes()
-
-    def decode(self, blob: bytes, offset: int, base: np.ndarray) -> tuple[np.ndarray, int]:
-        """See :class:`Encoding`."""
-        step, offset = _read(blob, offset, '<f4', 1)
-        bits, offset = _read(blob, offset, 'u1', (base.size + 7) // 8)
-        chosen = np.unpackbits(bits, count=base.size).astype(bool)
-        steps, offset = _read(blob, offset, 'i1', int(chosen.sum()))
-        values = base.copy()
-        values[chosen] = _add_steps(values[chosen], steps, step)
-        return values, offset
-
-
 #: The encodings by name.
 ENCODINGS: dict[str, Encoding] = {
     'fp32': Absolute('<f4'),
     'fp16': Absolute('<f2'),
     'int8': Int8(),
-    'int4': Int4(2.0),
-    'sparse': Sparse(0.1),
+    'int4': Int4(0.7),
 }
 
 

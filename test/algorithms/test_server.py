@@ -513,8 +513,8 @@ def test_weights_are_remembered_within_bounds(make_server, student, pictures, se
     assert first['in_conv1.weight'] is server.session.initial['in_conv1.weight']
 
 
-def test_sparse_trains_no_more_than_it_sends(make_server, student, pictures, settings):
-    settings.encoding, settings.threshold = 'sparse', 0.99
+def test_no_more_is_sent_than_was_kept(make_server, student, pictures, settings):
+    settings.share, settings.threshold = 0.02, 0.99
     robot, server = Robot(student), make_server()
     for picture in pictures[:3]:
         before = copy.deepcopy(robot.engine.student.tensors('partial'))
@@ -522,7 +522,7 @@ def test_sparse_trains_no_more_than_it_sends(make_server, student, pictures, set
         assert update.metric_after > update.metric_before
         changed = sum(int((tensor != before[name]).sum())
                       for name, tensor in robot.engine.student.tensors('partial').items())
-        assert 0 < changed <= 0.1001 * sum(tensor.numel() for tensor in before.values())
+        assert 0 < changed < 0.7 * sum(tensor.numel() for tensor in before.values())
         # What is sent is what was trained, but for its rounding.
         assert update.metric_after == pytest.approx(server.session.trainer.metric(), abs=1e-6)
 

@@ -113,7 +113,6 @@ def test_crosses_the_network(student, encoding):
     received = unpack(pack(sent, encoding, base), base)
     assert received.keys() == sent.keys()
     for name, tensor in received.items():
-        # The sparse encoding leaves most of the weights as they are.
         assert (tensor - sent[name]).abs().max() <= 0.011 * other[name].abs().max()
 
 
