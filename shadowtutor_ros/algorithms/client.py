@@ -11,6 +11,7 @@ import torch
 
 from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.algorithms.drift import SceneDrift, SceneWatch
+from shadowtutor_ros.algorithms.places import OwnPlaces, Running
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, next_stride
 from shadowtutor_ros.classes import ClassTable, IGNORE, name_key
 from shadowtutor_ros.metrics import mean_iou
@@ -65,6 +66,8 @@ class ClientSettings:
         its next key frame may wait for ``still_stride``, or for whoever enters (see
         :class:`SceneWatch`); 0 for never, and then nobody looks for them either.
     :ivar still_stride: frames of ``stride_rate`` between the key frames of a still scene.
+    :ivar recall: whether to run at once what was run at a place where the robot comes back to it,
+        which is seen by ``drift``; else the next update brings it.
     """
 
     min_stride: int = 10
@@ -75,6 +78,7 @@ class ClientSettings:
     drift: float = 0.45
     still: float = 0.08
     still_stride: int = 512
+    recall: bool = True
 
 
 def analytic_strides(settings: ClientSettings, t_si: float) -> list[dict[str, int]]:
@@ -197,6 +201,7 @@ class Client:
         self._send = send
         self._drift = SceneDrift()
         self._watch = SceneWatch()
+        self._places = OwnPlaces()
         #: The last key frame because of the watch, until its answer is weighed, and how many
         #: frames have to lie between the next one and the early one before it.
         self._alarm: int | None = None
@@ -301,9 +306,13 @@ class Client:
             if is_key_frame:
                 self._watch.refer()
         has_entered = self._has_entered(now)
-        if may_send and not is_key_frame and (self._has_drifted(before, now) or has_entered):
-            # Known only now that its features are; its own mask is out of reach anyway.
+        has_drifted = self._has_drifted(before, now)
+        if may_send and not is_key_frame and (has_drifted or has_entered):
+            # Known only now that its features are; its own mask is out of reach anyway, but where
+            # the robot has been here before.
             is_key_frame = True
+            if has_drifted and self._has_come_back():
+                mask = self.engine(frame)
             self._send_key_frame(frame, now)
             self._early_from = self._stride_from
             if has_entered:
@@ -313,6 +322,8 @@ class Client:
         if is_key_frame:
             one = self._unanswered[self._awaited]
             one.mask, one.mask_classes = mask, self.classes
+            if self.settings.recall:
+                self._places.look(self._drift.features)
         self.frames_since_key_frame += 1
         self.counters.frames += 1
         return mask
@@ -528,6 +539,19 @@ class Client:
                 and self._passed(self._early_from, now, self.settings.stride_rate)
                 >= self.settings.min_stride)
 
+    def _has_come_back(self) -> bool:
+        """Run what was run where the last frame is from, if the robot has been there before."""
+        if not self.settings.recall:
+            self._places = OwnPlaces()
+            return False
+        recalled = self._places.move(self._drift.features, self.settings.drift, Running(
+            self._weights, self._weights_checksum, self.offered))
+        if recalled is None:
+            return False
+        self._run(recalled.weights, recalled.weights_checksum, self.classes)
+        self._offer(recalled.offered)
+        return True
+
     @property
     def _is_familiar(self) -> bool:
         """Whether the student was good enough on the last key frame before it was trained."""
@@ -666,6 +690,7 @@ class Client:
             self._learnt = frozenset(map(name_key, self._origin[1].names)) | (
                 self._learnt & set(map(name_key, classes.names)))
             self.engine.change_classes(weights, classes)
+            self._places = OwnPlaces()  # with rows for the classes that were
         else:
             self.engine.swap({name: tensor for name, tensor in weights.items()
                               if tensor is not self._weights[name]})

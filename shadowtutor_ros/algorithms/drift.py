@@ -62,6 +62,11 @@ class SceneDrift:
         self.distance = float(difference / torch.linalg.vector_norm(reference))
         return self.distance
 
+    @property
+    def features(self) -> torch.Tensor:
+        """The averaged features of the last frame."""
+        return self._last[0]
+
     def refer(self) -> None:
         """Make the last frame the reference."""
         self._reference = self._last

@@ -314,8 +314,9 @@ class Simulation:
         begin = max(received, self._server_free)
         try:
             update = self._server.on_key_frame(
-                replace(key_frame, frame=decode_image(image_format, data)), self._on_step,
-                waited=begin - received if on_network else 0.0)
+                replace(key_frame, frame=decode_image(image_format, data),
+                        image=(image_format, data.tobytes())),
+                self._on_step, waited=begin - received if on_network else 0.0)
             self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
         except KeyFrameError as error:
             update = self._server.refuse(

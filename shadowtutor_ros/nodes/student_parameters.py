@@ -40,6 +40,9 @@ STUDENT = (
         'still_stride', _CLIENT.still_stride, 'frames, of stride_rate a second, between the key '
         'frames of a still scene', (1, 1000000)),
     Parameter(
+        'recall', _CLIENT.recall, 'true: where drift shows a place that the robot has been to, '
+        'what it ran there is run at once; false: the next update brings it'),
+    Parameter(
         'classes', [''], "what is to be seen, such as ['forklift', 'pallet', 'auto: car, bus']: "
         'background is 0, and these are 1, 2, … in the masks; a teacher that knows them has to '
         "answer first. ['']: those of classes_file, else of the weights"),
