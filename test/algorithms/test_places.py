@@ -7,7 +7,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-from shadowtutor_ros.algorithms.places import Places, RADIUS, signature
+from shadowtutor_ros.algorithms.client import ClientSettings
+from shadowtutor_ros.algorithms.places import OwnPlaces, Places, RADIUS, Running, signature
 from shadowtutor_ros.algorithms.server import ServerSettings, SessionError
 from shadowtutor_ros.algorithms.student_training import KeptKeyFrame
 from shadowtutor_ros.classes import load_classes
@@ -196,6 +197,123 @@ def test_other_classes_forget_the_places(make_server, student, scenes):  # noqa:
     robot.client.want(load_classes(['person', 'blob: dog, horse']))
     ask(robot, server, scenes[0][3])
     assert not left(server) and len(server.session.places) == 1
+
+
+# --- the robot's own memory ----------------------------------------------------------------------
+
+def running(number):
+    return Running({}, number, ())
+
+
+def features(*values):
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def test_a_robot_knows_the_nearest_place():
+    own = OwnPlaces()
+    own.look(features(1, 0))
+    assert own.move(features(0, 1), 0.5, running(1)) is None  # new
+    own.look(features(0, 1))
+    assert own.move(features(1, 0.2), 0.5, running(2)).weights_checksum == 1
+    assert own.move(features(0.2, 1), 0.1, running(3)) is None  # too far from what was seen
+    own.look(features(0.2, 1))
+    # Another view of the same place is no other place.
+    own.look(features(-1, 0))
+    assert own.move(features(0.2, 1), 0.5, running(4)) is None
+    assert own.move(features(1, 0), 0.5, running(5)).weights_checksum == 3
+    assert own.move(features(-1, 0), 0.5, running(6)).weights_checksum == 5
+
+
+def test_what_a_robot_remembers_is_bounded():
+    own = OwnPlaces()
+    for number in range(OwnPlaces.PLACES + 3):
+        for _ in range(OwnPlaces.VIEWS + 2):
+            own.look(features(number, 1))
+        assert own.move(features(number + 1, 1), 1e-3, running(number)) is None
+    assert len(own._places) == OwnPlaces.PLACES
+    assert max(len(views) for views, _ in own._places) == OwnPlaces.VIEWS
+    # The last, where it is, counts; the first are forgotten.
+    assert own.move(features(4, 1), 1e-3, running(99)).weights_checksum == 4
+    assert own.move(features(1, 1), 1e-3, running(99)) is None
+
+
+@pytest.fixture
+def walker(student):
+    """Return a robot whose scene decides when key frames are sent."""
+    robot = Robot(student)
+    robot.client.settings = ClientSettings(
+        3, 3, update_timeout=50.0, stride_rate=0.0, drift=0.2, still=0.0)
+    return robot
+
+
+def walk(robot, server, frames):
+    """Show frames to a robot and answer its key frames; return these, masks and answers."""
+    key_frames, masks, updates = [], [], []
+    for frame in frames:
+        robot._now += 1
+        masks.append(robot.client.on_frame(frame, robot._now))
+        for key_frame in robot._key_frames:
+            data = cv2.imencode('.png', key_frame.frame)[1].tobytes()
+            key_frames.append(key_frame)
+            updates.append(server.on_key_frame(replace(key_frame, image=('png', data))))
+            robot.apply(updates[-1])
+        robot._key_frames.clear()
+    return key_frames, masks, updates
+
+
+def test_a_robot_runs_at_once_what_it_ran_there(
+        make_server, walker, scenes):  # noqa: F811
+    server = make_server()
+    walk(walker, server, scenes[0][:1] * 7)
+    there, weights = walker.checksum, walker.engine.student.weights()
+    walk(walker, server, scenes[1][:1] * 8)
+    assert walker.checksum != there
+    assert not walk(walker, server, scenes[0][:1])[0]  # once is a flash
+    (key_frame,), (mask,), (update,) = walk(walker, server, scenes[0][:1])
+    assert key_frame.weights_checksum == update.base_checksum == there and not update.label
+    twin = copy.deepcopy(walker.engine.student)
+    twin.load_state_dict(weights)
+    logits = twin(torch.from_numpy(scenes[0][0]).permute(2, 0, 1)[None].float())
+    offered = list(update.classes)
+    wanted = np.array(offered)[logits[0, offered].argmax(0).numpy()]
+    assert np.mean(mask == wanted) > 0.99
+    assert update.metric_after >= update.metric_before
+
+
+def test_a_robot_that_recalls_what_is_worse_is_led_back(
+        make_server, walker, scenes):  # noqa: F811
+    server = make_server()
+    walk(walker, server, scenes[0][:1] * 7)
+    walk(walker, server, scenes[1][:1] * 8)
+    own = server.session.student.weights()
+    # What the robot and the server remember of the first place is spoilt alike.
+    (views, left), *_ = walker.client._places._places
+    spoilt = {name: -tensor if name.startswith('out_conv3') else tensor
+              for name, tensor in left.weights.items()}
+    walker.client._places._places[0] = views, replace(
+        left, weights=spoilt, weights_checksum=checksum(spoilt))
+    place = server.session.places._places[0]
+    place.weights = {name: spoilt[name] for name in place.weights}
+    place.weights_checksum = checksum(spoilt)
+    (key_frame,), _, (update,) = walk(walker, server, scenes[0][:1] * 2)
+    assert key_frame.weights_checksum == update.base_checksum == checksum(spoilt)
+    assert update.metric_after > update.metric_before
+    assert walker.checksum == server.session.student.weights_checksum()
+    head = walker.engine.student.weights()['out_conv3.weight']
+    assert (head - own['out_conv3.weight']).norm() < (head - spoilt['out_conv3.weight']).norm()
+
+
+def test_a_robot_that_does_not_recall_waits_for_the_update(
+        make_server, walker, scenes):  # noqa: F811
+    walker.client.settings.recall = False
+    server = make_server()
+    walk(walker, server, scenes[0][:1] * 7)
+    there = walker.checksum
+    walk(walker, server, scenes[1][:1] * 8)
+    held = walker.checksum
+    (key_frame,), _, (update,) = walk(walker, server, scenes[0][:1] * 2)
+    assert key_frame.weights_checksum == update.base_checksum == held != there
+    assert update.metric_after > update.metric_before  # the server remembers
 
 
 # --- kept on a disk ------------------------------------------------------------------------------
