@@ -544,7 +544,7 @@ class Client:
         if not self.settings.recall:
             self._places = OwnPlaces()
             return False
-        recalled = self._places.move(self._drift.features, self.settings.drift, Running(
+        recalled = self._places.move(self._drift.features, OwnPlaces.LIMIT, Running(
             self._weights, self._weights_checksum, self.offered))
         if recalled is None:
             return False

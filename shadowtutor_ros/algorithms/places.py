@@ -197,6 +197,10 @@ class OwnPlaces:
     measures drift with.
     """
 
+    #: Distance up to which a view is one of a place. The limit of drift would be too wide: in the
+    #: patrol that was measured views of other scenes are 0.39 away at least, and the first frames
+    #: of second visits 0.32 at most.
+    LIMIT = 0.35
     #: Places that are remembered. What is run at each takes 2 MB at most, as a rule half of it.
     PLACES = 16
     #: Key frames of each whose features are, the newest.
