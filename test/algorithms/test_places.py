@@ -7,9 +7,10 @@ import json
 import cv2
 import numpy as np
 import pytest
+from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.algorithms.client import ClientSettings
 from shadowtutor_ros.algorithms.places import OwnPlaces, Places, RADIUS, Running, signature
-from shadowtutor_ros.algorithms.server import ServerSettings, SessionError
+from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.algorithms.student_training import KeptKeyFrame
 from shadowtutor_ros.classes import load_classes
 from shadowtutor_ros.models.student.base import checksum
