@@ -78,7 +78,7 @@ class ClientSettings:
     drift: float = 0.45
     still: float = 0.08
     still_stride: int = 512
-    recall: bool = True
+    recall: bool = False
 
 
 def analytic_strides(settings: ClientSettings, t_si: float) -> list[dict[str, int]]:

@@ -243,7 +243,7 @@ def walker(student):
     """Return a robot whose scene decides when key frames are sent."""
     robot = Robot(student)
     robot.client.settings = ClientSettings(
-        3, 3, update_timeout=50.0, stride_rate=0.0, drift=0.2, still=0.0)
+        3, 3, update_timeout=50.0, stride_rate=0.0, drift=0.2, still=0.0, recall=True)
     return robot
 
 
