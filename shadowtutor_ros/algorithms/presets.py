@@ -10,8 +10,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         # Half of WebP's bytes; both ends need PyAV.
         'key_frame.format': 'auto',
         'stride_rate': 6.0,
-        # 85 s: a student that is silent for longer may lose its place to another.
-        'still_stride': 512,
     },
     # A good link, and a teacher with a GPU, whose steps cost next to nothing.
     'rich': {
@@ -20,5 +18,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         'scope': 'full',
         'max_updates': 30,
         'replay': 2,
+        'share': 0.1,
     },
 }

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from shadowtutor_ros.algorithms import SessionError
+from shadowtutor_ros.algorithms.places import Places, signature
 from shadowtutor_ros.algorithms.student_training import (
     StudentTrainer, TrainingResult, TrainingSettings)
 from shadowtutor_ros.classes import ClassesError, ClassTable, name_key
@@ -44,10 +45,13 @@ class ServerSettings(TrainingSettings):
     :ivar encoding: of the weights, one of ``wire.encodings.ENCODINGS``.
     :ivar training_seconds: after which no further step is taken on a key frame, 0 or above; 0: all
         that MAX_UPDATES allows. What helps on a GPU would make a CPU late.
+    :ivar places_megabytes: what is remembered of the places that a robot has left may take, 0 or
+        above; those seen longest ago are forgotten first. 0: nothing is remembered.
     """
 
     encoding: str = 'int4'
     training_seconds: float = 4.0
+    places_megabytes: float = 32.0
 
 
 class Session:
@@ -61,6 +65,7 @@ class Session:
 
     :ivar student, trainer: the server's student, which is ahead of the robot's by what is on its
         way, and what trains it.
+    :ivar places: where the robot has been.
     :ivar initial: the weights of the weights file, with rows for the classes in force; the robot
         has them too.
     :ivar last_number: of the key frames answered.
@@ -75,6 +80,7 @@ class Session:
         self.name = name
         self.student = copy.deepcopy(student)
         self.trainer = StudentTrainer(self.student, settings)
+        self.places = Places()
         self.last_number = 0
         self.heard = 0.0
         #: Tables that the robot has named, by their digests.
@@ -99,7 +105,8 @@ class Session:
             return self.initial
         sent = self._sent.pop(weights_checksum, None)
         if sent is None:
-            return None
+            left = self.places.known(weights_checksum)
+            return None if left is None else {**self.initial, **left}
         self._sent[weights_checksum] = sent  # what the robot runs is forgotten last
         return self._with_classes(*sent, self.classes)
 
@@ -126,7 +133,8 @@ class Session:
                 self._with_classes(*self._origin, classes)):
             return
         # Copies: if both robots are still there, each has a session of its own.
-        self.student, self.trainer = copy.deepcopy((former.student, former.trainer))
+        self.student, self.trainer, self.places = copy.deepcopy(
+            (former.student, former.trainer, former.places))
         self._index(former._sent.values())
 
     def export(self) -> tuple[Weights, dict[str, Any]]:
@@ -139,6 +147,8 @@ class Session:
         tensors, trainer = self.trainer.export()
         tensors = {f'trainer.{name}': tensor for name, tensor in tensors.items()}
         tensors.update({f'student.{name}': tensor for name, tensor in own.items()})
+        places, places_meta = self.places.export()
+        tensors.update({f'places.{name}': tensor for name, tensor in places.items()})
         sent = []
         for number, (weights, table) in enumerate(self._sent.values()):
             sent.append(table.as_dict())
@@ -150,7 +160,7 @@ class Session:
             'id': self.id, 'student_id': self.student_id, 'name': self.name,
             'last_number': self.last_number, 'classes': self.classes.as_dict(),
             'tables': [table.as_dict() for table in self.tables.values()], 'sent': sent,
-            'trainer': trainer}
+            'trainer': trainer, 'places': places_meta}
 
     @classmethod
     def restored(
@@ -176,6 +186,7 @@ class Session:
         session.trainer = StudentTrainer(session.student, settings)
         session.trainer.restore(part('trainer.'), meta['trainer'])
         own = session.student.weights()
+        session.places.restore(part('places.'), meta['places'], own)
         session._index([({**own, **part(f'sent.{number}.')}, ClassTable.from_dict(table))
                         for number, table in enumerate(meta['sent'])])
         return session
@@ -186,9 +197,11 @@ class Session:
         known = {name_key(name) for table in (first, self.classes) for name in table.names}
         weights = self._with_classes(self.student.weights(), self.classes, classes)
         self.student = self.student.copy_with(weights, classes)
-        # Labels of key frames are of the classes that were, and so is Adam's state.
+        # Labels of key frames are of the classes that were, and so are Adam's state and what was
+        # left at places.
         self.trainer = StudentTrainer(self.student, self.trainer.settings, [
             place for place, name in enumerate(classes.names) if name_key(name) in known])
+        self.places = Places()
         self._index(self._sent.values())
 
     def _index(self, sent: Iterable[tuple[Weights, ClassTable]]) -> None:
@@ -436,14 +449,21 @@ class Server:
         # What the robot runs; None where that did not come from here.
         held = session.known(key_frame.weights_checksum)
         in_step = key_frame.weights_checksum == student.weights_checksum()
+        back = self._come_back(session, settings, key_frame.frame)
         metric_held = math.nan
-        if held is not None and not in_step:
-            # An update was lost. What came of it is better to go on from, or is not.
-            metric_held = trainer.measure(key_frame.frame, teaching, held)
-            own = trainer.measure(key_frame.frame, teaching, student.weights())
-            if metric_held >= own:
-                trainer.set_back(held)
-                in_step = True
+        if back is not None or (held is not None and not in_step):
+            # An update was lost, or the robot has come back. What is best here is gone on from.
+            best = trainer.measure(key_frame.frame, teaching, student.weights())
+            if in_step:
+                metric_held = best
+            elif held is not None:
+                metric_held = trainer.measure(key_frame.frame, teaching, held)
+                if metric_held >= best:
+                    trainer.set_back(held)
+                    best, in_step = metric_held, True
+            if back is not None and trainer.measure(key_frame.frame, teaching, back) > best:
+                trainer.set_back(back)
+                in_step = False
         result = trainer(
             key_frame.frame, teaching, on_step,
             lambda: not settings.training_seconds
@@ -483,6 +503,29 @@ class Server:
             threshold=settings.threshold,
             steps=result.steps,
             max_updates=settings.max_updates)
+
+    def _come_back(
+            self, session: Session, settings: ServerSettings, frame: np.ndarray) -> Weights | None:
+        """
+        Find out where a key frame was taken, and replay that place's past from now on.
+
+        :returns: the weights that were left there; None where the robot has not moved, or was not
+            there before.
+        """
+        places, trainer = session.places, session.trainer
+        if not settings.places_megabytes:
+            places.shrink(0)
+            return None
+        seen = signature(self._student, frame)
+        has_moved = places.has_left(seen)
+        if has_moved:
+            places.leave(session.student.weights(), session.initial, trainer.kept())
+        place = places.enter(seen)
+        places.shrink(settings.places_megabytes)
+        if not has_moved or not place.weights:
+            return None
+        trainer.recall(place.kept)
+        return {**session.initial, **place.weights}
 
     def _pack(
             self, session: Session, base: Weights, settings: ServerSettings,

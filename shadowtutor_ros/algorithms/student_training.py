@@ -166,6 +166,53 @@ class _Sample:
             self.image[1])
 
 
+@dataclass(frozen=True, eq=False)
+class KeptKeyFrame:
+    """
+    A labelled key frame as it is kept: in a hundredth of the bytes that it is trained on in.
+
+    :ivar image: the frame as it came, its format and bytes.
+    :ivar label: of the teacher, as :func:`.wire.key_frame.encode_label` makes it.
+    :ivar boxes: N×4 float32, of the teacher.
+    """
+
+    image: tuple[str, bytes]
+    label: bytes
+    boxes: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes."""
+        return len(self.image[1]) + len(self.label) + self.boxes.nbytes
+
+
+def kept_tensors(kept: Iterable[KeptKeyFrame]) -> Weights:
+    """Return key frames as tensors by name; their formats have to be kept beside."""
+    tensors: Weights = {}
+    for number, one in enumerate(kept):
+        for key, data in (('image', one.image[1]), ('label', one.label)):
+            tensors[f'memory.{number}.{key}'] = torch.frombuffer(
+                bytearray(data), dtype=torch.uint8)
+        if len(one.boxes):
+            tensors[f'memory.{number}.boxes'] = torch.from_numpy(one.boxes)
+    return tensors
+
+
+def kept_of(tensors: Weights, formats: Iterable[str]) -> list[KeptKeyFrame]:
+    """
+    Undo :func:`kept_tensors`.
+
+    :param formats: of the images.
+    :raises KeyError, TypeError: if they are something else.
+    """
+    return [
+        KeptKeyFrame(
+            (image_format, tensors[f'memory.{number}.image'].numpy().tobytes()),
+            tensors[f'memory.{number}.label'].numpy().tobytes(),
+            tensors.get(f'memory.{number}.boxes', torch.zeros(0, 4)).numpy())
+        for number, image_format in enumerate(formats)]
+
+
 class StudentTrainer:
     """
     Algorithm 1 with what it keeps from key frame to key frame: Adam's state, recent key frames.
@@ -476,7 +523,27 @@ class StudentTrainer:
         for tensor, left, before in rows:
             tensor[left] = before
 
-    # --- what is kept on a disk ------------------------------------------------------------------
+    # --- what is kept for later, or on a disk ----------------------------------------------------
+
+    def kept(self) -> list[KeptKeyFrame]:
+        """Return the key frames that are remembered, the oldest first, as they came."""
+        return [KeptKeyFrame(sample.image, encode_label(sample.label[0].cpu().numpy()),
+                             np.ascontiguousarray(sample.boxes, np.float32))
+                for sample in self._memory if sample.image[1]]
+
+    def recall(self, kept: Iterable[KeptKeyFrame]) -> None:
+        """
+        Remember key frames of :meth:`kept` in place of those that are.
+
+        :raises KeyFrameError, ValueError: if one cannot be read, or does not fit.
+        """
+        self._prepare()
+        self._memory = []
+        for one in kept:
+            frame = decode_image(*one.image)
+            label = decode_label(one.label, frame.shape[:2])
+            self._remember(self._make_sample(
+                frame, TeacherPrediction(label, one.boxes), one.image))
 
     def export(self) -> tuple[Weights, dict[str, Any]]:
         """
@@ -491,20 +558,12 @@ class StudentTrainer:
             for name, tensor in self.student.tensors(self._prepared_for[0]).items():
                 for key, value in self._optimizer.state.get(tensor, {}).items():
                     tensors[f'adam.{name}.{key}'] = value
-        kept = [sample for sample in self._memory if sample.image[1]]
-        for number, sample in enumerate(kept):
-            files = {'image': sample.image[1],
-                     'label': encode_label(sample.label[0].cpu().numpy())}
-            for key, data in files.items():
-                tensors[f'memory.{number}.{key}'] = torch.frombuffer(
-                    bytearray(data), dtype=torch.uint8)
-            if len(sample.boxes):
-                tensors[f'memory.{number}.boxes'] = torch.from_numpy(
-                    np.ascontiguousarray(sample.boxes, np.float32))
+        kept = self.kept()
+        tensors.update(kept_tensors(kept))
         return tensors, {
             'prepared_for': self._prepared_for, 'learnt': sorted(self._learnt),
             'learnt_before': sorted(self._learnt_before),
-            'formats': [sample.image[0] for sample in kept],
+            'formats': [one.image[0] for one in kept],
             'random': self._random.bit_generator.state}
 
     def restore(self, tensors: Weights, meta: dict[str, Any]) -> None:
@@ -532,14 +591,7 @@ class StudentTrainer:
                 self._optimizer.state[tensor] = {
                     key: value if key == 'step' else value.to(tensor.device).contiguous(
                         memory_format=_format_of(tensor)) for key, value in state.items()}
-        for number, image_format in enumerate(meta['formats']):
-            data = {key: tensors[f'memory.{number}.{key}'].numpy().tobytes()
-                    for key in ('image', 'label')}
-            frame = decode_image(image_format, data['image'])
-            label = decode_label(data['label'], frame.shape[:2])
-            boxes = tensors.get(f'memory.{number}.boxes', torch.zeros(0, 4)).numpy()
-            self._remember(self._make_sample(
-                frame, TeacherPrediction(label, boxes), (image_format, data['image'])))
+        self.recall(kept_of(tensors, meta['formats']))
         self._learnt = set(map(int, meta['learnt']))
         self._random.bit_generator.state = meta['random']
 

@@ -44,6 +44,7 @@ PAPER_SETTINGS = {
     'seed': 0,
     'encoding': 'fp32',
     'training_seconds': 0.0,
+    'places_megabytes': 0.0,
     'key_frame.format': 'raw',
     'key_frame.quality': 90,
     'key_frame.max_width': 0,

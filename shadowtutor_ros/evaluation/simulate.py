@@ -317,10 +317,10 @@ class Simulation:
             return
         begin = max(received, self._server_free)
         try:
-            received_frame, _ = self._decoder(
+            received_frame, image = self._decoder(
                 key_frame.session_id, key_frame.number, image_format, data)
             update = self._server.on_key_frame(
-                replace(key_frame, frame=received_frame), self._on_step,
+                replace(key_frame, frame=received_frame, image=image), self._on_step,
                 waited=begin - received if on_network else 0.0)
             self._server_free = begin + self._profile.t_ti + update.steps * self._t_sd
         except KeyFrameError as error:

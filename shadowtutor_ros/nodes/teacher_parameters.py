@@ -55,6 +55,10 @@ TEACHER = (
         'training_seconds', _SERVER.training_seconds, 'seconds after which no further training '
         'step is taken on a key frame; 0: MAX_UPDATES alone decides', (0.0, 600.0)),
     Parameter(
+        'places_megabytes', _SERVER.places_megabytes, 'memory per robot for what its student was '
+        'at the places that it has left; those seen longest ago are forgotten first; 0: none is '
+        'remembered', (0.0, 1e6)),
+    Parameter(
         'teacher', 'maskrcnn_resnet50_fpn', 'a torchvision network, the path of an ONNX file, '
         "'hf:<id or folder>' of Hugging Face transformers, 'scene', or 'package.module:Class'",
         read_only=True),
@@ -79,7 +83,7 @@ TEACHER = (
         "on the network, '' for the namespace of this node", read_only=True),
     Parameter(
         'max_robots', 16, "robots that are served at most, of those that 'auto' or a pattern "
-        'finds; each takes the memory of its key frames, replay_megabytes, and 10 MB', (1, 1000)),
+        'finds; each takes replay_megabytes, places_megabytes and 10 MB', (1, 1000)),
     Parameter(
         'state_folder', '~/.ros/shadowtutor', 'folder in which the sessions of robots are kept, '
         "so that a teacher that is started again goes on where it was; '': none",
