@@ -7,7 +7,7 @@ from typing import Any, Iterable
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from shadowtutor_ros.msg import TutorStatus
+from shadowtutor_ros.msg import RobotStatus, TeacherStatus, TutorStatus
 
 _STATES = {
     TutorStatus.STATE_WAITING_FOR_IMAGES: (DiagnosticStatus.ERROR, 'no images'),
@@ -39,8 +39,10 @@ class RobotRecord:
     :ivar refused: key frames, by reason.
     :ivar waiting: key frames that are not answered yet.
     :ivar metric: mean IoU on the last key frame, after training.
+    :ivar waiting_seconds: that the last one waited before it was served.
     :ivar teacher_seconds, training_seconds, total_seconds: for the last one; in all from its
         arrival on.
+    :ivar share: of the teaching of the last minute, 0 to 1.
     :ivar memory_bytes: of the key frames that are remembered.
     """
 
@@ -51,6 +53,8 @@ class RobotRecord:
     refused: dict[str, int] = field(default_factory=dict)
     waiting: int = 0
     metric: float = math.nan
+    waiting_seconds: float = math.nan
+    share: float = math.nan
     teacher_seconds: float = math.nan
     training_seconds: float = math.nan
     total_seconds: float = math.nan
@@ -88,10 +92,31 @@ def teacher_diagnostics(
                 'student': robot.student, 'classes': ', '.join(robot.classes),
                 'key_frames_answered': robot.answered, 'refusals': refused,
                 'waiting': robot.waiting, 'metric_after': robot.metric,
+                'waiting_seconds': robot.waiting_seconds, 'share_of_time': robot.share,
                 'teacher_seconds': robot.teacher_seconds,
                 'training_seconds': robot.training_seconds, 'total_seconds': robot.total_seconds,
                 'replay_megabytes': robot.memory_bytes / 1e6})))
     return DiagnosticArray(header=header, status=statuses)
+
+
+def teacher_status(
+        robots: Iterable[RobotRecord], teacher: str, resident_bytes: int,
+        header: Header) -> TeacherStatus:
+    """
+    Say how a teacher node does, in a message.
+
+    :param teacher, resident_bytes, header: as in :func:`teacher_diagnostics`.
+    """
+    return TeacherStatus(
+        header=header, teacher=teacher, resident_bytes=resident_bytes, robots=[
+            RobotStatus(
+                name=robot.name, student=robot.student, classes=robot.classes,
+                key_frames_waiting=robot.waiting, key_frames_answered=robot.answered,
+                refusal_reasons=list(robot.refused), refusal_counts=list(robot.refused.values()),
+                metric=robot.metric, waiting_seconds=robot.waiting_seconds,
+                teacher_seconds=robot.teacher_seconds, training_seconds=robot.training_seconds,
+                total_seconds=robot.total_seconds, share=robot.share,
+                memory_bytes=robot.memory_bytes) for robot in robots])
 
 
 def _key_values(values: dict[str, Any]) -> list[KeyValue]:

@@ -17,12 +17,15 @@ from std_msgs.msg import Header
 
 from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.algorithms.serving import Serving, Waiting
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, cuda_is_lost, use_threads
 from shadowtutor_ros.models.teachers import load_teacher
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
+from shadowtutor_ros.msg import TeacherStatus
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
-from shadowtutor_ros.nodes.diagnostics import RobotRecord, teacher_diagnostics
+from shadowtutor_ros.nodes.diagnostics import (
+    RobotRecord, teacher_diagnostics, teacher_status)
 from shadowtutor_ros.nodes.messages import key_frame_from_message, plain, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, ParameterNode, Parameters
 from shadowtutor_ros.nodes.robot_watch import AUTO, is_pattern, POLL_PERIOD, RobotWatch
@@ -73,6 +76,11 @@ class Robot:
         if len(self.waiting) > STUDENTS:
             del self.waiting[next(iter(self.waiting))]
 
+    def as_waiting(self) -> Waiting:
+        """Return the key frame that waits, as who serves it sees it."""
+        message, arrival = next(iter(self.waiting.values()))
+        return Waiting(self.key_frames, arrival, message.useful_seconds, self.record.metric)
+
 
 class _Closing(BaseException):
     """The node ends while a key frame is answered."""
@@ -80,7 +88,7 @@ class _Closing(BaseException):
 
 class TeacherNode(ParameterNode):
     """
-    Answers key frames, one at a time and the robots in turn; each robot's newest one waits.
+    Answers key frames one at a time; each robot's newest one waits, for as long as is fair.
 
     Callbacks only hand over; one thread labels and trains.
     """
@@ -90,6 +98,8 @@ class TeacherNode(ParameterNode):
         # First what destroy_node needs, should anything below fail.
         self.exit_status = 0
         self._robots: list[Robot] = []
+        #: By the topics of their key frames; used by the teaching thread alone.
+        self._serving = Serving()
         #: Those among them that were found in the graph, by their namespaces.
         self._found: dict[str, Robot] = {}
         #: Robots that are gone, whose sessions are to be saved.
@@ -132,9 +142,10 @@ class TeacherNode(ParameterNode):
         self._watch = RobotWatch(self, patterns)
         if patterns:
             self.create_timer(POLL_PERIOD, self._look_for_robots, clock=steady_clock())
+        self._status = self.create_publisher(TeacherStatus, '~/status', **qos())
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
         self.create_timer(
-            self.parameters['status_period'], self._publish_diagnostics, clock=steady_clock())
+            self.parameters['status_period'], self._publish_status, clock=steady_clock())
         self._thread = threading.Thread(
             target=self._answer_key_frames, name='teaching', daemon=True)
         self._thread.start()
@@ -285,7 +296,7 @@ class TeacherNode(ParameterNode):
             robot.put(message, arrival)
             self._work.notify()
 
-    def _publish_diagnostics(self) -> None:
+    def _publish_status(self) -> None:
         with self._work:
             robots = sorted(self._robots, key=lambda robot: robot.name)
             for robot in robots:
@@ -294,14 +305,15 @@ class TeacherNode(ParameterNode):
             memory = resident_bytes()
         except OSError:  # not Linux
             memory = 0
+        records = [robot.record for robot in robots]
+        teacher, header = self.parameters['teacher'], Header(stamp=self.get_clock().now().to_msg())
+        self._status.publish(teacher_status(records, teacher, memory, header))
         self._diagnostics.publish(teacher_diagnostics(
-            [robot.record for robot in robots], self.get_fully_qualified_name(),
-            self.parameters['teacher'], memory,
-            Header(stamp=self.get_clock().now().to_msg())))
+            records, self.get_fully_qualified_name(), teacher, memory, header))
 
     def _next(self, timeout: float | None) -> tuple[Robot, KeyFrameMessage, float] | None:
         """
-        Wait for a key frame; the robot served goes to the back of the line.
+        Wait for a key frame.
 
         :param timeout: seconds to wait at most.
         :returns: None at the end, after the timeout, and where a robot is gone.
@@ -309,11 +321,12 @@ class TeacherNode(ParameterNode):
         with self._work:
             self._work.wait_for(lambda: self._closed or self._gone or any(
                 robot.waiting for robot in self._robots), timeout)
-            robot = next((robot for robot in self._robots if robot.waiting), None)
-            if self._closed or self._gone or robot is None:
+            robots = {robot.key_frames: robot for robot in self._robots if robot.waiting}
+            if self._closed or self._gone or not robots:
                 return None
-            self._robots.remove(robot)
-            self._robots.append(robot)
+            chosen = self._serving.choose(
+                (robot.as_waiting() for robot in robots.values()), time.perf_counter())
+            robot = robots[chosen.robot]
             message, arrival = robot.waiting.pop(next(iter(robot.waiting)))
             return robot, message, arrival
 
@@ -335,7 +348,7 @@ class TeacherNode(ParameterNode):
         while not self._closed:
             try:
                 if (item := self._next(due)) is not None:
-                    self._answer(*item)
+                    self._serve(*item)
             except _Closing:
                 break
             except Exception as error:  # that nobody thought of; the next key frame may do better
@@ -346,6 +359,17 @@ class TeacherNode(ParameterNode):
                     throttle_duration_sec=5.0)
             due = self._save_due(self.parameters['save_period'])
         self._save_due(0.0)
+
+    def _serve(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
+        """Answer a key frame, and keep account of the time that this takes."""
+        begin = time.perf_counter()
+        robot.record.waiting_seconds = begin - arrival
+        try:
+            self._answer(robot, message, arrival)
+        finally:
+            now = time.perf_counter()
+            self._serving.served(robot.key_frames, now - begin, now)
+            robot.record.share = self._serving.share(robot.key_frames, now)
 
     def _answer(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
         name, record = robot.name or 'robot', robot.record

@@ -8,7 +8,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from shadowtutor_ros.msg import KeyFrame, TutorStatus
+from shadowtutor_ros.msg import KeyFrame, TeacherStatus, TutorStatus
 from shadowtutor_ros.nodes.images import to_message
 from shadowtutor_ros.nodes.student_node import StudentNode
 from shadowtutor_ros.nodes.teacher_node import TeacherNode
@@ -104,6 +104,7 @@ def test_the_teacher_says_how_it_does(ros, size):
         TeacherNode, teacher='scene', threads=1, max_updates=1, status_period=0.1,
         robots=['', 'absent'])
     arrays = ros.collect(DiagnosticArray, '/diagnostics')
+    statuses = ros.collect(TeacherStatus, 'teacher/status')
     robot = Robot(ros)
 
     def shown(name):
@@ -122,6 +123,9 @@ def test_the_teacher_says_how_it_does(ros, size):
         wait_for(lambda: shown('robot')['refusals'] == 'unlabelled 1')
         assert shown('robot')['level'] == DiagnosticStatus.WARN
         assert shown('robot')['student'] == '/student' == seen['student']
+        served = next(one for one in statuses[-1].robots if one.name == '')
+        assert list(served.refusal_reasons) == ['unlabelled'] and served.refusal_counts == [1]
+        assert not served.key_frames_answered
         return
     robot.play()
     wait_for(lambda: shown('robot') and shown('robot')['key_frames_answered'] == '1')
@@ -130,4 +134,12 @@ def test_the_teacher_says_how_it_does(ros, size):
     assert 'giraffe' in seen['classes'] and 0 <= float(seen['metric_after']) <= 1
     assert float(seen['training_seconds']) > 0 and float(seen['replay_megabytes']) > 0
     assert shown('teaching')['robots_served'] == '1'
+    status = statuses[-1]
+    assert status.teacher == 'scene' and status.resident_bytes > 50e6
+    served, absent = status.robots
+    assert (served.name, absent.name) == ('', 'absent') and served.student == '/student'
+    assert served.key_frames_answered == 1 and not served.key_frames_waiting
+    assert 0 <= served.waiting_seconds < served.total_seconds and served.share == 1.0
+    assert served.metric == pytest.approx(float(seen['metric_after']), abs=1e-3)
+    assert not absent.key_frames_answered and np.isnan(absent.metric)
     assert teacher._robots
