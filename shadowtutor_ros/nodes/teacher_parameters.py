@@ -76,7 +76,8 @@ TEACHER = (
     THREADS,
     WEIGHTS,
     Parameter(
-        'status_period', 1.0, 'seconds between messages on ~/status and /diagnostics', (0.1, 60.0), (), True),
+        'status_period', 1.0, 'seconds between messages on ~/status and /diagnostics',
+        (0.1, 60.0), (), True),
     Parameter(
         'robots', ['auto'], 'namespaces of the robots whose key frames are answered, such as '
         "['/robot1', '/robot2']; '/fleet/*' stands for all that are or come there, 'auto' for all "
