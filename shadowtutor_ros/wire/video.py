@@ -5,6 +5,8 @@ What a decoder makes of a stream is the same to the bit everywhere, whoever wrot
 encoder (SVT-AV1) and decoder (dav1d); where it is missing all else works.
 """
 
+from collections.abc import Iterator
+import contextlib
 from fractions import Fraction
 import functools
 import os
@@ -95,12 +97,33 @@ class VideoEncoder:
         picture.pts, picture.time_base = self._count, Fraction(1, 5)
         self._count += 1
         try:
-            packets = self._context.encode(picture)
+            with _scheduling_kept():
+                packets = self._context.encode(picture)
         except _av().FFmpegError as error:
             raise VideoError(f'it cannot be coded: {error}') from None
         if len(packets) != 1:
             raise VideoError(f'it became {len(packets)} packets instead of one')
         return bytes(packets[0])
+
+
+@contextlib.contextmanager
+def _scheduling_kept() -> Iterator[None]:
+    """
+    Give all threads of this process the scheduling that the calling one had before.
+
+    Started by root, as in many containers, SVT-AV1 makes its threads and the one that calls it
+    real-time ones of the highest priority, and all that they start: one that computes then keeps
+    the whole machine, the masks first, from computing.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            for thread in map(int, os.listdir('/proc/self/task')):
+                with contextlib.suppress(OSError):  # it has ended
+                    if os.sched_getscheduler(thread) == os.SCHED_FIFO:
+                        os.sched_setscheduler(thread, policy, parameters)
 
 
 class VideoDecoder:

@@ -1,3 +1,4 @@
+import os
 import sys
 
 import cv2
@@ -259,3 +260,12 @@ def test_without_pyav_nothing_fails(monkeypatch):
     finally:
         for cached in (video._av, video.has_video):
             cached.cache_clear()
+
+
+def test_coding_leaves_the_scheduling_of_all_threads_as_it_was():
+    before = os.sched_getscheduler(0)
+    encoder = VideoEncoder(64, 96, 50)
+    for _ in range(2):
+        encoder(np.zeros((64, 96, 3), np.uint8))
+    assert {os.sched_getscheduler(int(thread)) for thread in os.listdir('/proc/self/task')} == {
+        before}
