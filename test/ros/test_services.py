@@ -123,8 +123,9 @@ def test_the_teacher_says_how_it_does(ros, size):
         wait_for(lambda: shown('robot')['refusals'] == 'unlabelled 1')
         assert shown('robot')['level'] == DiagnosticStatus.WARN
         assert shown('robot')['student'] == '/student' == seen['student']
-        served = next(one for one in statuses[-1].robots if one.name == '')
-        assert list(served.refusal_reasons) == ['unlabelled'] and served.refusal_counts == [1]
+        served = wait_for(lambda: [
+            one for one in statuses[-1].robots if list(one.refusal_reasons) == ['unlabelled']])[0]
+        assert served.name == '' and list(served.refusal_counts) == [1]
         assert not served.key_frames_answered
         return
     robot.play()
@@ -134,6 +135,7 @@ def test_the_teacher_says_how_it_does(ros, size):
     assert 'giraffe' in seen['classes'] and 0 <= float(seen['metric_after']) <= 1
     assert float(seen['training_seconds']) > 0 and float(seen['replay_megabytes']) > 0
     assert shown('teaching')['robots_served'] == '1'
+    wait_for(lambda: statuses[-1].robots[0].key_frames_answered)
     status = statuses[-1]
     assert status.teacher == 'scene' and status.resident_bytes > 50e6
     served, absent = status.robots
