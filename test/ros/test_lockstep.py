@@ -35,7 +35,8 @@ CASES = {
     'defaults': ('webp', {}, {}),
     'video': ('video', {}, {}),
     'everything': ('raw', {'drift': 0.1, 'still': 0.1, 'still_stride': 20}, {
-        'learning_rate': 0.01, 'scope': 'full', 'replay': 2, 'encoding': 'int8'})}
+        'learning_rate': 0.01, 'scope': 'full', 'replay': 2, 'encoding': 'int8',
+        'share': 1.0})}
 
 
 class SlowNetwork(Node):
