@@ -20,7 +20,7 @@ def a_run(video='a.mp4', method='partial', delay=None, link=None, miou=0.5, fps=
         'video': video, 'label': label, 'method': method, 'update_delay': delay,
         'mbit_per_s_link_up': link, 'mbit_per_s_link_down': link,
         'settings': {'min_stride': 8, 'max_stride': 64, 'max_updates': 8, 'late_update': 'wait',
-                     'drift': 0.0, 'still': 0.0},
+                     'drift': 0.0, 'still': 0.0, 'stride_rate': 0.0},
         'conditions': {'fps': fps, 'profile': PROFILE, 'link': link and {
             'bandwidth_up': link * 1e6, 'bandwidth_down': link * 1e6, 'latency': 0.0,
             'loss': 0.0}},
