@@ -12,7 +12,8 @@ PACKAGE = Path(shadowtutor_ros.__file__).parent
 
 #: What stands on one floor knows nothing of what stands beside it.
 FLOORS = (
-    ('classes', 'files', 'limits'), ('metrics',), ('world',), ('wire',), ('sources',), ('models',),
+    ('classes', 'errors', 'files', 'limits'), ('metrics',), ('world',), ('wire',), ('sources',),
+    ('models',),
     ('algorithms',), ('evaluation', 'pretraining', 'nodes'),
     ('reliability', 'launching', 'dashboard'),
     ('commands',))

@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import torch
 
-from shadowtutor_ros.algorithms import SessionError
+from shadowtutor_ros.algorithms import check_origin, SessionError
 from shadowtutor_ros.algorithms.drift import SceneDrift, SceneWatch
 from shadowtutor_ros.algorithms.striding import MAX_STRIDE, next_stride
 from shadowtutor_ros.classes import ClassTable, IGNORE, name_key
+from shadowtutor_ros.errors import describe
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.base import checksum, Weights
 from shadowtutor_ros.models.student.inference import InferenceEngine
@@ -462,11 +463,7 @@ class Client:
         """
         student = self.engine.student
         try:
-            for name, own, said in (
-                    ('model', self._model_id, meta['model_id']),
-                    ('weights file', self._initial_checksum, meta['weights_file'])):
-                if own != said:
-                    raise SessionError(f'it is of another {name}')
+            check_origin(meta, self._model_id, self._initial_checksum)
             classes = ClassTable.from_dict(meta['classes'])
             kept = type(student)(classes)
             kept.assign(tensors)
@@ -476,12 +473,10 @@ class Client:
                 raise SessionError('its weights are not those that were saved')
             if type(version) is not int or not 0 <= version < 2 ** 32:
                 raise SessionError(f'its weights have version {str(version)[:20]}')
+        except SessionError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, SessionError):
-                raise
-            text = ' '.join(str(error).split())[:200]
-            raise SessionError(
-                f'it is not what a student saves ({type(error).__name__}: {text})') from None
+            raise SessionError(f'it is not what a student saves ({describe(error)})') from None
         # What is equal is kept once.
         first, _ = self._origin
         weights = {name: first[name] if torch.equal(tensor, first[name]) else tensor

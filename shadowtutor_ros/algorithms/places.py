@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from shadowtutor_ros.algorithms import part
 from shadowtutor_ros.algorithms.student_training import KeptKeyFrame, kept_of, kept_tensors
 from shadowtutor_ros.models.student.base import checksum, Student, Weights
 
@@ -146,20 +147,18 @@ class Places:
         return tensors, meta
 
     def restore(
-            self, tensors: Weights, meta: list[dict[str, Any]], initial: Weights) -> None:
+            self, tensors: Weights, meta: list[dict[str, Any]], own: Weights) -> None:
         """
         Go on from what :meth:`export` has returned.
 
-        :param initial: all weights of the weights file, by name.
+        :param own: all weights of the student, by name, of whose shapes those of places must be.
         :raises KeyError, TypeError, ValueError: if it is something else.
         """
         self._places = []
         for number, one in enumerate(meta):
-            parts = {name.removeprefix(f'{number}.'): tensor for name, tensor in tensors.items()
-                     if name.startswith(f'{number}.')}
-            weights = {name.removeprefix('weights.'): tensor for name, tensor in parts.items()
-                       if name.startswith('weights.')}
-            if any(tensor.shape != initial[name].shape for name, tensor in weights.items()):
+            parts = part(tensors, f'{number}.')
+            weights = part(parts, 'weights.')
+            if any(tensor.shape != own[name].shape for name, tensor in weights.items()):
                 raise ValueError(f'the weights of place {number} do not fit')
             self._places.append(Place(
                 parts['signature'].numpy(), int(one['count']), weights, one['weights_checksum'],

@@ -10,11 +10,12 @@ from typing import Any, Callable, Iterable
 import numpy as np
 import torch
 
-from shadowtutor_ros.algorithms import SessionError
+from shadowtutor_ros.algorithms import check_origin, part, SessionError
 from shadowtutor_ros.algorithms.places import Places, signature
 from shadowtutor_ros.algorithms.student_training import (
     StudentTrainer, TrainingResult, TrainingSettings)
 from shadowtutor_ros.classes import ClassesError, ClassTable, name_key
+from shadowtutor_ros.errors import describe
 from shadowtutor_ros.models.student.base import checksum, Student, Weights
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import encode_label, KeyFrame, KeyFrameError
@@ -172,22 +173,18 @@ class Session:
         :param student: the weights that it started from; copied.
         :raises KeyError, TypeError, ValueError, RuntimeError: if it is something else.
         """
-        def part(prefix: str) -> Weights:
-            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()
-                    if name.startswith(prefix)}
-
         session = cls(int(meta['id']), int(meta['student_id']), str(meta['name']), student,
                       settings)
         session.last_number = int(meta['last_number'])
         session.tables = {table.digest: table for table in map(
             ClassTable.from_dict, meta['tables'])}
-        classes, own = ClassTable.from_dict(meta['classes']), part('student.')
+        classes, own = ClassTable.from_dict(meta['classes']), part(tensors, 'student.')
         session.student = student.copy_with(own, classes)
         session.trainer = StudentTrainer(session.student, settings)
-        session.trainer.restore(part('trainer.'), meta['trainer'])
+        session.trainer.restore(part(tensors, 'trainer.'), meta['trainer'])
         own = session.student.weights()
-        session.places.restore(part('places.'), meta['places'], own)
-        session._index([({**own, **part(f'sent.{number}.')}, ClassTable.from_dict(table))
+        session.places.restore(part(tensors, 'places.'), meta['places'], own)
+        session._index([({**own, **part(tensors, f'sent.{number}.')}, ClassTable.from_dict(table))
                         for number, table in enumerate(meta['sent'])])
         return session
 
@@ -272,16 +269,12 @@ class Server:
         :raises SessionError: if it is none, or of another model or other weights.
         """
         try:
-            for name, own, said in (
-                    ('model', self._model_id, meta['model_id']),
-                    ('weights file', self._initial_checksum, meta['weights_file'])):
-                if own != said:
-                    raise SessionError(f'it is of another {name}')
+            check_origin(meta, self._model_id, self._initial_checksum)
             session = Session.restored(tensors, meta['session'], self._student, self.settings)
+        except SessionError:
+            raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, SessionError):
-                raise
-            raise SessionError(f'it is not what a teacher saves ({_describe(error)})') from None
+            raise SessionError(f'it is not what a teacher saves ({describe(error)})') from None
         session.heard = self._clock()
         self.session = session
 
@@ -323,7 +316,7 @@ class Server:
             teaching = self._teacher(key_frame.frame, classes)
         except Exception as error:  # of anybody's code
             raise KeyFrameError(
-                f'the teacher failed on the frame ({_describe(error)})', 'unlabelled') from error
+                f'the teacher failed on the frame ({describe(error)})', 'unlabelled') from error
         labelled = self._clock()
         if classes.digest != session.classes.digest:
             session.change_classes(classes)
@@ -335,7 +328,7 @@ class Server:
         except Exception as error:  # a label that does not fit, or out of memory
             reason = 'unlabelled' if isinstance(error, ValueError) else 'training'
             raise KeyFrameError(
-                f'the student could not be trained on it ({_describe(error)})', reason) from error
+                f'the student could not be trained on it ({describe(error)})', reason) from error
         end = self._clock()
         self._services.append(end - begin)
         return dataclasses.replace(
@@ -562,11 +555,6 @@ class Server:
                 'lower learning_rate, or choose encoding fp32', 'training') from None
         session.student.load_state_dict({**base, **unpacked})
         return packed
-
-
-def _describe(error: Exception) -> str:
-    """Say in one line what an error is."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def _shared(

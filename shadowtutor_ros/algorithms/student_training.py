@@ -480,11 +480,10 @@ class StudentTrainer:
         :param before: the trained tensors as they were, by name.
         :param result: of what was trained; gets the metric of what is left.
         """
-        trained = {name: tensor.detach() for name, tensor in self.student.tensors(
-            self.settings.scope).items()}
+        trained = self.student.tensors(self.settings.scope)
         after = {name: tensor.clone() for name, tensor in trained.items()}
-        gradients = {name: self._optimizer.state[parameter]['exp_avg'] for name, parameter
-                     in self.student.tensors(self.settings.scope).items()}
+        gradients = {name: self._optimizer.state[tensor]['exp_avg']
+                     for name, tensor in trained.items()}
         best = result.metric_after
         most_lost = max(_COARSE, _LOST * (best - result.metric_before))
         share = self.settings.share

@@ -44,9 +44,9 @@ def load_kept(path: Path) -> tuple[Weights, dict[str, Any]] | None:
         if metadata.get('version') != VERSION:
             raise SessionError('it is of another version')
         meta = json.loads(metadata['session'])
+    except SessionError:
+        raise
     except (SafetensorsError, KeyError, ValueError, RecursionError) as error:
-        if isinstance(error, SessionError):
-            raise
         raise SessionError(f'it is no session ({error})') from None
     if not isinstance(meta, dict):
         raise SessionError('it is no session')

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from helpers import wait_for
+from helpers import Said, wait_for
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
@@ -154,15 +154,11 @@ def test_a_disk_that_is_full_is_said_and_robots_are_served(
     start(ros, weights, state_folder=str(tmp_path / 'state'), save_period=1.0)
     scene = Scene(ros, weights)
     wait_for(lambda: scene.student._teachers.present)
-    said = []
-
-    def is_said():
-        said.append(capfd.readouterr().err)
-        return 'No space left on device' in ''.join(said)
-    scene.play_until(is_said)
+    said = Said(capfd)
+    scene.play_until(lambda: 'No space left on device' in said())
     applied = scene.student.client.counters.updates_applied
     scene.play_until(lambda: scene.student.client.counters.updates_applied > applied)
-    assert ''.join(said).count('No space left') == 1
+    assert said().count('No space left') == 1
 
 
 def test_without_a_folder_nothing_is_kept(ros, weights):
@@ -192,11 +188,7 @@ def test_a_session_that_cannot_be_exported_ends_no_teaching(ros, weights, capfd,
     start(ros, weights, save_period=1.0)
     scene = Scene(ros, weights)
     wait_for(lambda: scene.student._teachers.present)
-    said = []
-
-    def is_said():
-        said.append(capfd.readouterr().err)
-        return 'RuntimeError: CUDA out of memory' in ''.join(said)
-    scene.play_until(is_said)
+    said = Said(capfd)
+    scene.play_until(lambda: 'RuntimeError: CUDA out of memory' in said())
     count = len(scene.updates)
     scene.play_until(lambda: len(scene.updates) > count)

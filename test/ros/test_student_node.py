@@ -4,7 +4,7 @@ import time
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from helpers import wait_for
+from helpers import Said, wait_for
 import numpy as np
 import pytest
 from rcl_interfaces.srv import GetParameters
@@ -143,9 +143,8 @@ def test_without_a_teacher_no_key_frame_is_sent_and_masks_go_on(
     masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
     play(images, masks, [frame] * 5)
     assert node.client.counters.key_frames_sent == 0
-    said = []
-    wait_for(lambda: said.append(capfd.readouterr().err)
-             or 'no teacher answers /key_frames' in ''.join(said))
+    said = Said(capfd)
+    wait_for(lambda: 'no teacher answers /key_frames' in said())
     # Somebody who only listens is no teacher.
     key_frames = ros.collect(KeyFrame, 'key_frames')
     wait_for(lambda: node.count_subscribers('key_frames'))
@@ -225,22 +224,27 @@ def test_what_cannot_be_an_answer_takes_the_place_of_none(ros, weights, frame):
     assert node.client.counters.updates_rejected == {'session': 10, 'size': 10}
 
 
-def test_a_refusal_is_said_once_and_shown(ros, weights, frame, capfd):
-    node = start(ros, weights, status_period=0.1, min_stride=1, max_stride=1)
+def refuse_two(ros, node, frame, refusal, text):
+    """Play frames to a node and refuse two key frames; return them."""
     masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
     key_frames = ros.collect(KeyFrame, 'key_frames')
-    statuses = ros.collect(TutorStatus, 'student/status')
-    diagnostics = ros.collect(DiagnosticArray, '/diagnostics')
     updates = ros.publisher(WeightUpdate, 'weight_updates')
     wait_for(lambda: node._teachers.present)
     for count in (1, 2):
         wait_for(lambda: play(images, masks, [frame], sec=len(masks))
                  or len(key_frames) == count)
         updates.publish(answer(
-            key_frames[-1], Shadow(), status=Status.REFUSED, refusal='unlabelled',
-            text='the network has gone\x07 out'))
+            key_frames[-1], Shadow(), status=Status.REFUSED, refusal=refusal, text=text))
         wait_for(lambda: node._updates)
         play(images, masks, [frame], sec=len(masks))
+    return key_frames
+
+
+def test_a_refusal_is_said_once_and_shown(ros, weights, frame, capfd):
+    node = start(ros, weights, status_period=0.1, min_stride=1, max_stride=1)
+    statuses = ros.collect(TutorStatus, 'student/status')
+    diagnostics = ros.collect(DiagnosticArray, '/diagnostics')
+    refuse_two(ros, node, frame, 'unlabelled', 'the network has gone\x07 out')
     status = wait_for(lambda: [one for one in statuses if one.key_frames_refused == 2])[0]
     assert status.state == TutorStatus.STATE_REFUSED
     assert (list(status.refusal_reasons), list(status.refusal_counts)) == (['unlabelled'], [2])
@@ -398,9 +402,9 @@ def test_missing_weights_are_one_clear_error(ros):
 def test_a_student_without_images_says_so(ros, weights, capfd, monkeypatch):
     monkeypatch.setattr('shadowtutor_ros.nodes.student_node.SILENCE', 0.3)
     start(ros, weights, status_period=0.2)
-    said = []
-    wait_for(lambda: said.append(capfd.readouterr().err) or 'no image' in ''.join(said))
-    text = ''.join(said)
+    said = Said(capfd)
+    wait_for(lambda: 'no image' in said())
+    text = said()
     assert '/image' in text and 'reliable' in text and 'nobody publishes there' in text
 
 
@@ -535,17 +539,7 @@ def test_key_frames_go_as_webp_where_the_teacher_cannot_read_video(ros, weights,
         pytest.skip(fault)
     node = start(
         ros, weights, key_frame__format='auto', min_stride=1, max_stride=1)
-    masks, images = ros.collect(Image, 'segmentation/mask'), ros.publisher(Image, 'image')
-    key_frames = ros.collect(KeyFrame, 'key_frames')
-    updates = ros.publisher(WeightUpdate, 'weight_updates')
-    wait_for(lambda: node._teachers.present)
-    for count in (1, 2):
-        wait_for(lambda: play(images, masks, [frame], sec=len(masks))
-                 or len(key_frames) == count)
-        updates.publish(answer(
-            key_frames[-1], Shadow(), status=Status.REFUSED, refusal='format', text='no PyAV'))
-        wait_for(lambda: node._updates)
-        play(images, masks, [frame], sec=len(masks))
+    key_frames = refuse_two(ros, node, frame, 'format', 'no PyAV')
     assert [one.image.format for one in key_frames] == ['video; 64x96; 0', 'webp']
     said = capfd.readouterr().err
     assert said.count('key frames go as video') == 1

@@ -7,7 +7,7 @@ import stat
 import threading
 import time
 
-from helpers import wait_for
+from helpers import Said, wait_for
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
@@ -391,12 +391,8 @@ def test_a_disk_that_is_full_is_said_once_and_masks_go_on(ros, weights, capfd, m
     teach(ros, weights, state_folder='')
     robot = Robot(ros, weights, save_period=1.0)
     wait_for(lambda: robot.node._teachers.present)
-    said = []
-
-    def is_said():
-        said.append(capfd.readouterr().err)
-        return 'No space left on device' in ''.join(said)
-    robot.play_until(is_said)
+    said = Said(capfd)
+    robot.play_until(lambda: 'No space left on device' in said())
     applied, begin = robot.node.client.counters.updates_applied, time.monotonic()
     robot.play_until(lambda: robot.node.client.counters.updates_applied > applied
                      and time.monotonic() > begin + 2.5)
@@ -404,8 +400,7 @@ def test_a_disk_that_is_full_is_said_once_and_masks_go_on(ros, weights, capfd, m
     assert not answer.success and 'No space left' in answer.message
     monkeypatch.undo()
     robot.stop()
-    said.append(capfd.readouterr().err)
-    assert ''.join(said).count('cannot be kept') == 1
+    assert said().count('cannot be kept') == 1
 
 
 def test_weights_are_saved_on_request(ros, weights, monkeypatch):

@@ -21,6 +21,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from shadowtutor_ros.classes import ClassTable
+from shadowtutor_ros.errors import describe
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import InferenceEngine
 
@@ -124,10 +125,9 @@ def export_onnx(student: Student, size: tuple[int, int] | None) -> bytes:
                 input_names=['image'], output_names=['mask', 'logits'], opset_version=OPSET,
                 **options)
     except Exception as error:  # of an architecture of somebody's own, which may hold anything
-        text = ' '.join(str(error).split())[:300]
         raise OnnxExportError(
             f"the architecture '{student.architecture}' cannot be exported "
-            f'({type(error).__name__}: {text}): let its portable_logits do with operations that '
+            f'({describe(error)}): let its portable_logits do with operations that '
             f'ONNX has in opset {OPSET}') from error
     model = onnx.load_from_string(file.getvalue())
     model.producer_name = 'shadowtutor_ros'
@@ -170,8 +170,7 @@ def compare(file: bytes, student: Student, frames: np.ndarray) -> list[Compariso
         session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
         masks, logits = session.run(['mask', 'logits'], {'image': images})
     except Exception as error:  # onnxruntime's errors have no common type but this
-        text = ' '.join(str(error).split())[:300]
-        raise OnnxExportError(f'onnxruntime cannot run the file ({text})') from None
+        raise OnnxExportError(f'onnxruntime cannot run the file ({describe(error)})') from None
     engine, found = InferenceEngine(student), []
     for frame, image, mask, logit in zip(frames, images, masks, logits, strict=True):
         with torch.no_grad():
