@@ -13,6 +13,7 @@ from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+import torch
 
 from shadowtutor_ros import __version__
 from shadowtutor_ros.classes import ClassTable, LVS
@@ -21,7 +22,9 @@ from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
 from shadowtutor_ros.commands.progress import WorkProgress, WorkStatus
 from shadowtutor_ros.limits import MIN_SIDE
 from shadowtutor_ros.models.safetensors_file import load_file
+from shadowtutor_ros.models.student.base import architecture, ARCHITECTURES
 from shadowtutor_ros.models.student.inference import use_threads
+from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.pretraining.datasets import (
     coco_folder, Dataset, label_folder, scene_dataset)
 from shadowtutor_ros.pretraining.training import (
@@ -74,6 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--crop', type=int, default=_DEFAULTS.crop,
         help='side of the squares that the student sees, a multiple of 8')
     how.add_argument(
+        '--architecture', choices=ARCHITECTURES, default='', help='of the student (default: of '
+        '--start, or else shadow); it takes what fits of a --start of another')
+    how.add_argument(
         '--start', type=Path, help='weights to begin with; those of other classes get rows for '
         'these')
     how.add_argument(
@@ -95,8 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     shares = _shares(arguments)
     classes = classes_of(arguments.classes)
+    kind = architecture(arguments.architecture) if arguments.architecture else None
+    # New layers of a start are drawn by chance, too.
+    torch.manual_seed(settings.seed)
     start = load_start(
-        arguments.start, classes, classes_of(arguments.start_classes)
+        arguments.start, classes, classes_of(arguments.start_classes), kind
     ) if arguments.start else None
     classes = start.classes if start else classes or LVS
     out, checkpoint = arguments.out, arguments.out.with_suffix('.checkpoint')
@@ -115,13 +124,15 @@ def run(arguments: argparse.Namespace) -> int:
     if 'scene' in arguments.data:
         origin |= {name: getattr(arguments, name) for name in (
             'looks', 'scenes', 'scene_frames', 'scene_size')}
-    pretraining = Pretraining(training, shares, settings, classes, start, origin)
+    pretraining = Pretraining(
+        training, shares, settings, classes, start, origin, kind or Shadow)
     if arguments.resume:
         pretraining.load(checkpoint)
         console.print(f'going on after step {pretraining.step}', highlight=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     recipe = {
         'command': 'shadowtutor pretrain', 'version': __version__, **asdict(settings),
+        'architecture': pretraining.student.architecture,
         'classes': list(classes.entries), **origin,
         'data': [{'name': dataset.name, 'share': share, 'images': len(dataset),
                   'licences': dataset.licences} for dataset, share in zip(training, shares)]}

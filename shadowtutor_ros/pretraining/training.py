@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from shadowtutor_ros.algorithms.student_training import weighted_cross_entropy
 from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.metrics import class_iou, confusion_matrix
-from shadowtutor_ros.models.student.base import Student
+from shadowtutor_ros.models.student.base import Student, WeightsError
 from shadowtutor_ros.models.student.inference import half_precision, InferenceEngine
 from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.pretraining.datasets import Dataset, Sample
@@ -149,19 +149,32 @@ def _normalised_one_by_one(student: Student) -> Student:
 
 
 def load_start(
-        path: Path, classes: ClassTable | None = None, said: ClassTable | None = None) -> Student:
+        path: Path, classes: ClassTable | None = None, said: ClassTable | None = None,
+        kind: type[Student] | None = None) -> Student:
     """
     Load a student to begin with, and give it the classes that are wanted.
 
     :param classes: that are wanted; None: those of the file.
     :param said: of the file, where it does not say; see :meth:`Student.load`.
+    :param kind: another architecture, which takes the tensors that have its own's name and shape;
+        None: that of the file.
     :raises WeightsError: if the weights do not fit.
     """
     start = Student.load(path, said)
-    if classes is None:
+    if classes is not None:
+        origin = start.weights(), start.classes
+        start = start.copy_with(start.with_classes(*origin, classes, origin), classes)
+    if kind is None or isinstance(start, kind):
         return start
-    origin = start.weights(), start.classes
-    return start.copy_with(start.with_classes(*origin, classes, origin), classes)
+    student = kind(start.classes).eval()
+    own = student.state_dict()
+    fitting = {name: tensor for name, tensor in start.weights().items()
+               if name in own and tensor.shape == own[name].shape}
+    if not fitting:
+        raise WeightsError(
+            f"no tensor of '{path}', a {start.architecture}, fits into a {kind.architecture}")
+    student.assign({**own, **fitting})
+    return student
 
 
 def validate(student: Student, dataset: Dataset) -> float:
@@ -186,6 +199,7 @@ class Pretraining:
     :param settings: see there.
     :param classes: of a new student, which are those of the data sets' labels.
     :param start: student to begin with instead, with its classes.
+    :param kind: architecture of a new student.
     :param origin: what data and start are made from, of what JSON can hold: a checkpoint must be
         of the same.
     :ivar seconds: that were spent on it so far, by whoever drives it.
@@ -195,9 +209,9 @@ class Pretraining:
     def __init__(
             self, training: list[Dataset], shares: list[float], settings: PretrainSettings,
             classes: ClassTable = LVS, start: Student | None = None,
-            origin: dict[str, Any] | None = None):
+            origin: dict[str, Any] | None = None, kind: type[Student] = Shadow):
         torch.manual_seed(settings.seed)
-        self.student = _normalised_one_by_one(start or Shadow(classes))
+        self.student = _normalised_one_by_one(start or kind(classes))
         table = self.student.classes
         self.settings = settings
         self.step = 0
@@ -208,7 +222,7 @@ class Pretraining:
         # What a checkpoint must be of to be gone on from.
         self._origin = {
             **(origin or {}), **asdict(settings), 'classes': list(table.entries),
-            'background': table.background,
+            'background': table.background, 'architecture': self.student.architecture,
             'data': [[dataset.name, len(dataset)] for dataset in training],
             'shares': [round(share, 6) for share in shares]}
         self._average = AveragedModel(

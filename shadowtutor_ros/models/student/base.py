@@ -17,12 +17,15 @@ from shadowtutor_ros.files import replacing
 from shadowtutor_ros.models.pth import load_pth, UnknownPthError
 from shadowtutor_ros.models.safetensors_file import load_file, SafetensorsError, save_file
 
-#: The weights that the package ships, made by `shadowtutor pretrain`.
-SHIPPED_WEIGHTS = Path(__file__).parents[2] / 'weights' / 'student.safetensors'
+#: Where the weights are that the package ships, made by `shadowtutor pretrain`: by architecture.
+_SHIPPED = Path(__file__).parents[2] / 'weights'
+SHIPPED_WEIGHTS = _SHIPPED / 'shadow.safetensors'
 
 #: The architectures by name, as module and class; :func:`register` adds others.
 ARCHITECTURES: dict[str, tuple[str, str]] = {
     'shadow': ('shadowtutor_ros.models.student.shadow', 'Shadow'),
+    'shadow-s': ('shadowtutor_ros.models.student.shadow_sizes', 'ShadowS'),
+    'shadow-l': ('shadowtutor_ros.models.student.shadow_sizes', 'ShadowL'),
 }
 
 #: What can be trained and sent, by name: the paper's part of the decoder, the decoder, all.
@@ -283,18 +286,20 @@ class Student(nn.Module):
         Load a student from a file.
 
         :param path: a ``.safetensors`` file of :meth:`save`, or a ``.pth`` state dict, such as
-            that of the first implementation (read by :func:`.pth.load_pth`); empty for the weights
-            that the package ships.
+            that of the first implementation (read by :func:`.pth.load_pth`); or the name of an
+            architecture that the package ships weights of, 'shadow' where it is empty.
         :param classes: of the file, where it does not say; None: the nine of LVS.
         :returns: the student with the file's classes, in evaluation mode on the CPU.
         :raises WeightsError: if the file cannot be read, or is not known and torch is too old to
             open it safely, or does not fit: architecture, names, shapes, dtypes, classes. One line
             says what was got and what was wanted.
         """
-        path = Path(path or SHIPPED_WEIGHTS)
+        shipped = {file.stem: file for file in sorted(_SHIPPED.glob('*.safetensors'))}
+        path = shipped.get(str(path or SHIPPED_WEIGHTS.stem), Path(path))
         if not path.is_file():
             raise WeightsError(
-                f"student weights '{path}' are not a file: give a .safetensors or .pth file")
+                f"student weights '{path}' are not a file: give a .safetensors or .pth file, or "
+                f"one of {', '.join(shipped)}")
         metadata: dict[str, str] = {}
         try:
             if path.suffix == '.safetensors':

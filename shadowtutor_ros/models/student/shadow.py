@@ -7,7 +7,7 @@ decoder (``dec2`` to ``out_conv3``) in the paper's partial distillation.
 """
 
 import copy
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -24,10 +24,14 @@ PIXEL_MEAN = (103.53, 116.28, 123.675)
 ENCODER = ('in_conv1', 'in_conv2', 'enc1', 'enc2', 'enc3')
 DECODER = ('dec1', 'dec2', 'dec3', 'out_conv1', 'out_conv2', 'out_conv3')
 
+#: Channels of the first two convolutions.
+STEM = 8
+
 #: In inference what one block hands to the next is multiplied by this. Every block begins with a
 #: batch normalisation, which undoes it, and no digit is lost to a power of two. Without it the
 #: features of the shipped student reach 48,576 on real videos, and float16 ends at 65,504.
 SHRINK = 2. ** -5
+_SHRUNK = 'enc1', 'enc2', 'enc3', 'dec1', 'dec2'
 
 
 class Block(nn.Module):
@@ -62,13 +66,24 @@ class Block(nn.Module):
         return short + self.long_path(activated)
 
 
+class Widths(NamedTuple):
+    """Channels of what the blocks make."""
+
+    enc1: int = 64
+    enc2: int = 64
+    enc3: int = 128
+    dec1: int = 64
+    dec2: int = 32
+    dec3: int = 32
+
+
 class Features(NamedTuple):
     """
     What the encoder hands to the decoder, for images of H×W.
 
-    :ivar enc1: N×64×H/8×W/8.
-    :ivar enc2: N×64×H/16×W/16.
-    :ivar enc3: N×128×H/32×W/32.
+    :ivar enc1: N×C×H/8×W/8.
+    :ivar enc2: N×C×H/16×W/16.
+    :ivar enc3: N×C×H/32×W/32.
     """
 
     enc1: torch.Tensor
@@ -76,7 +91,16 @@ class Features(NamedTuple):
     enc3: torch.Tensor
 
 
-def _resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def initialise(network: nn.Module) -> None:
+    """Draw the weights of all convolutions."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Enlarge N×C×h×w bilinearly to a size (H, W)."""
     return F.interpolate(x, size=size, mode='bilinear', align_corners=False)
 
 
@@ -91,25 +115,24 @@ class Shadow(Student):
     architecture = 'shadow'
     encoder, decoder, partial = ENCODER, DECODER, DECODER[1:]
     pixel_mean = PIXEL_MEAN
+    widths: ClassVar[Widths] = Widths()
 
     def __init__(self, classes: ClassTable = LVS):
         super().__init__(classes)
-        self.in_conv1 = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-        self.in_conv2 = nn.Conv2d(8, 8, 3, stride=2, padding=1)
-        self.enc1 = Block(8, 64, stride=2)
-        self.enc2 = Block(64, 64, stride=2)
-        self.enc3 = Block(64, 128, stride=2)
-        self.dec1 = Block(128, 64, stride=1)
-        self.dec2 = Block(128, 32, stride=1)
-        self.dec3 = Block(96, 32, stride=1)
-        self.out_conv1 = nn.Conv2d(32, 32, 3, padding=1)
-        self.out_conv2 = nn.Conv2d(32, 32, 3, padding=1)
-        self.out_conv3 = nn.Conv2d(32, len(classes), 1)
+        wide = self.widths
+        self.in_conv1 = nn.Conv2d(3, STEM, 3, stride=2, padding=1)
+        self.in_conv2 = nn.Conv2d(STEM, STEM, 3, stride=2, padding=1)
+        self.enc1 = Block(STEM, wide.enc1, stride=2)
+        self.enc2 = Block(wide.enc1, wide.enc2, stride=2)
+        self.enc3 = Block(wide.enc2, wide.enc3, stride=2)
+        self.dec1 = Block(wide.enc3, wide.dec1, stride=1)
+        self.dec2 = Block(wide.dec1 + wide.enc2, wide.dec2, stride=1)
+        self.dec3 = Block(wide.dec2 + wide.enc1, wide.dec3, stride=1)
+        self.out_conv1 = nn.Conv2d(wide.dec3, wide.dec3, 3, padding=1)
+        self.out_conv2 = nn.Conv2d(wide.dec3, wide.dec3, 3, padding=1)
+        self.out_conv3 = nn.Conv2d(wide.dec3, len(classes), 1)
         self.register_buffer('_mean', torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)
+        initialise(self)
 
     def front(self, x: torch.Tensor) -> Features:
         """
@@ -139,37 +162,46 @@ class Shadow(Student):
         bilinear enlargement's weights sum to one, so the order does not matter to the result; this
         way the convolution has a quarter of the pixels and the enlargement fewer channels.
         """
-        dec3 = self.decode(features)
         # Merging anew for every training step spares a CPU arithmetic; a GPU it costs twice the
         # time of the step, in small kernels.
-        if dec3.device.type == 'cpu':
-            return apply_tail(self.merged_tail(rows), dec3)
-        return self._last_layers(dec3, rows)
+        if features[0].device.type == 'cpu':
+            return self.merged_logits(features, self.merged(rows))
+        return self.separate_logits(features, rows)
 
     def portable_logits(self, x: torch.Tensor) -> torch.Tensor:
         """Compute logits with no layers merged; see :meth:`Student.portable_logits`."""
-        return self._last_layers(self.decode(self.front(x)), None)
+        return self.separate_logits(self.front(x), None)
 
-    def _last_layers(self, dec3: torch.Tensor, rows: tuple[int, ...] | None) -> torch.Tensor:
-        enlarged = _resize(dec3, (SCALE * dec3.shape[2], SCALE * dec3.shape[3]))
-        return F.conv2d(self.out_conv2(self.out_conv1(enlarged)), *self._head(rows))
+    def merged(self, rows: tuple[int, ...] | None = None) -> tuple[torch.Tensor, ...]:
+        """Return what :meth:`merged_logits` needs: the layers after ``dec3`` as one."""
+        return merge_tail(self.out_conv1, self.out_conv2, *self._head(rows))
+
+    def merged_logits(
+            self, features: Features, merged: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Compute logits with the last layers merged by :meth:`merged`."""
+        return apply_tail(MergedTail(*merged), self.decode(features))
+
+    def separate_logits(
+            self, features: Features, rows: tuple[int, ...] | None) -> torch.Tensor:
+        """Compute logits with the last layers one by one."""
+        return F.conv2d(self._before_head(self.decode(features)), *self._head(rows))
 
     def decode(self, features: Features) -> torch.Tensor:
-        """Run the blocks of the decoder, the last that are not linear: N×32×H/8×W/8."""
-        enc1, enc2, enc3 = features
-        dec1 = _resize(self.dec1(enc3), enc2.shape[2:])
-        dec2 = _resize(self.dec2(torch.cat([dec1, enc2], dim=1)), enc1.shape[2:])
+        """Run the blocks of the decoder, the last that are not linear: N×C×H/8×W/8."""
+        enc1, enc2, enc3 = features[-3:]
+        dec1 = resize(self.dec1(enc3), enc2.shape[2:])
+        dec2 = resize(self.dec2(torch.cat([dec1, enc2], dim=1)), enc1.shape[2:])
         return self.dec3(torch.cat([dec2, enc1], dim=1))
+
+    def _before_head(self, dec3: torch.Tensor) -> torch.Tensor:
+        enlarged = resize(dec3, (SCALE * dec3.shape[2], SCALE * dec3.shape[3]))
+        return self.out_conv2(self.out_conv1(enlarged))
 
     def _head(self, rows: tuple[int, ...] | None) -> tuple[torch.Tensor, torch.Tensor]:
         weight, bias = self.out_conv3.weight, self.out_conv3.bias
         if rows is None or len(rows) == len(bias):
             return weight, bias
         return weight[list(rows)], bias[list(rows)]
-
-    def merged_tail(self, rows: tuple[int, ...] | None = None) -> MergedTail:
-        """Return the last three convolutions and the enlargement before them as one."""
-        return merge_tail(self.out_conv1, self.out_conv2, *self._head(rows))
 
     def plain_logits(self, x: torch.Tensor) -> torch.Tensor:
         """
@@ -180,8 +212,8 @@ class Shadow(Student):
         """
         half = (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2
         features = self.encode(self.stem(x - self._mean))
-        y = self.out_conv2(self.out_conv1(_resize(self.decode(features), half)))
-        return self.out_conv3(_resize(y, tuple(x.shape[2:])))
+        y = self.out_conv2(self.out_conv1(resize(self.decode(features), half)))
+        return self.out_conv3(resize(y, tuple(x.shape[2:])))
 
     def fast_path(self, device: torch.device, dtype: torch.dtype) -> 'FastShadow':
         """Make what inference runs; see :meth:`Student.fast_path`."""
@@ -192,7 +224,7 @@ class FastShadow:
     """
     The network as inference runs it; see :class:`.base.FastPath`.
 
-    Its features are what ``enc3`` makes, times :data:`SHRINK`: 1×128×⌈H/32⌉×⌈W/32⌉.
+    Its features are what ``enc3`` makes, times :data:`SHRINK`: 1×C×⌈H/32⌉×⌈W/32⌉.
     """
 
     def __init__(self, student: Shadow, device: torch.device, dtype: torch.dtype):
@@ -205,7 +237,7 @@ class FastShadow:
             if isinstance(block, Block):
                 block.preact_path[0].eps *= SHRINK ** 2
         self._mean = torch.tensor(PIXEL_MEAN, device=device)
-        self._tail: MergedTail | None = None
+        self._merged: tuple[torch.Tensor, ...] = ()
 
     def swap(self, tensors: Weights) -> None:
         """See :class:`.base.FastPath`."""
@@ -215,13 +247,14 @@ class FastShadow:
 
     def offer(self, student: Shadow, rows: tuple[int, ...]) -> None:
         """See :class:`.base.FastPath`."""
-        merged = [part.to(self._mean.device, self._dtype) for part in student.merged_tail(rows)]
-        if self._tail is not None and self._tail.kernels.shape == merged[0].shape:
+        merged = tuple(
+            part.to(self._mean.device, self._dtype) for part in student.merged(rows))
+        if [part.shape for part in merged] == [part.shape for part in self._merged]:
             # In place: a CUDA graph has been recorded with these.
-            for own, part in zip(self._tail, merged):
+            for own, part in zip(self._merged, merged):
                 own.copy_(part)
         else:
-            self._tail = MergedTail(*merged)
+            self._merged = merged
 
     def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See :class:`.base.FastPath`."""
@@ -232,12 +265,12 @@ class FastShadow:
         # A permuted H×W×3 image is a channels_last batch of one.
         x = rows.view(1, height, width, 3).permute(0, 3, 1, 2)
         features = self._network.encode(self._network.stem(x).to(self._dtype))
-        return apply_tail(self._tail, self._network.decode(features))[0], features.enc3
+        return self._network.merged_logits(features, self._merged)[0], features.enc3
 
 
 def _ends_block(name: str) -> bool:
     """Tell whether a tensor belongs to a layer whose output goes to another block's input."""
     block, _, layer = name.partition('.')
-    # After dec3 come the last layers, without a batch normalisation.
+    # After dec3 comes what does not begin with a batch normalisation of all its inputs.
     return block == 'in_conv2' or (
-        block != 'dec3' and layer.startswith(('short_path.', 'long_path.3.')))
+        block in _SHRUNK and layer.startswith(('short_path.', 'long_path.3.')))

@@ -13,6 +13,7 @@ from shadowtutor_ros.models.student import inference
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import cuda_is_lost, InferenceEngine
 from shadowtutor_ros.models.student.shadow import Shadow, SHRINK
+from shadowtutor_ros.models.student.shadow_sizes import ShadowL, ShadowS
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 import torch
 import torch.nn.functional as F
@@ -38,10 +39,10 @@ def agree(mask, expected, device):
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
 
 
-@pytest.fixture
-def student():
+@pytest.fixture(params=[Shadow, ShadowS, ShadowL])
+def student(request):
     torch.manual_seed(2)
-    return Shadow().eval()
+    return request.param().eval()
 
 
 @pytest.mark.parametrize('size', [(64, 96), (65, 97), (48, 131)])
@@ -171,7 +172,7 @@ def test_leaves_the_frame_as_it_is(student):
 @pytest.mark.parametrize('scope', ['partial', 'full'])
 def test_swapped_weights_are_those_of_a_new_engine(student, scope, precision, device):
     torch.manual_seed(3)
-    other, frame = Shadow().eval(), picture()
+    other, frame = type(student)().eval(), picture()
     engine = InferenceEngine(student, precision, device)
     before = engine(frame)
     engine.swap(other.tensors(scope))
@@ -202,7 +203,7 @@ def test_chooses_from_the_classes_that_are_allowed(student, monkeypatch, size, p
 
 def test_other_weights_choose_from_the_same_classes(student):
     torch.manual_seed(3)
-    other = Shadow().eval()
+    other = type(student)().eval()
     engine = InferenceEngine(student)
     engine.restrict((1, 5))
     engine.swap(other.tensors())
@@ -211,7 +212,7 @@ def test_other_weights_choose_from_the_same_classes(student):
 
 
 def test_swapped_tensors_are_copied(student):
-    tensors = {name: t.detach().clone() for name, t in Shadow().tensors('partial').items()}
+    tensors = {name: t.detach().clone() for name, t in type(student)().tensors('partial').items()}
     engine, frame = InferenceEngine(student), picture()
     engine.swap(tensors)
     before, checksum = engine(frame), engine.student.weights_checksum()
@@ -225,7 +226,7 @@ def test_leaves_the_given_student_as_it_is(student):
     gradients = [parameter.requires_grad for parameter in student.parameters()]
     engine = InferenceEngine(student, 'fast')
     engine(picture())
-    engine.swap(Shadow().tensors())
+    engine.swap(type(student)().tensors())
     assert all(torch.equal(tensor, before[name]) for name, tensor in student.state_dict().items())
     assert [parameter.requires_grad for parameter in student.parameters()] == gradients
 
@@ -333,7 +334,7 @@ def test_goes_on_with_other_classes(student, precision, share, size, device, mon
 
 def test_a_change_of_classes_may_change_other_weights_too(student):
     torch.manual_seed(3)
-    other, frame = Shadow(OTHER).eval(), picture()
+    other, frame = type(student)(OTHER).eval(), picture()
     engine = InferenceEngine(student)
     version = engine.encoder_version
     engine.change_classes(other.weights(), OTHER)
@@ -347,7 +348,7 @@ def test_a_change_of_classes_leaves_the_given_student_as_it_is(student):
     before = student.weights_checksum()
     engine = InferenceEngine(student)
     engine.change_classes(with_classes(student, OTHER), OTHER)
-    engine.swap(Shadow(OTHER).tensors())
+    engine.swap(type(student)(OTHER).tensors())
     assert student.classes is LVS and student.weights_checksum() == before
 
 

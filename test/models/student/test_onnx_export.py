@@ -12,6 +12,7 @@ from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.student.onnx_export import (
     compare, Comparison, export_onnx, OnnxExportError)
 from shadowtutor_ros.models.student.shadow import Shadow
+from shadowtutor_ros.models.student.shadow_sizes import ShadowL, ShadowS
 from tiny import Tiny
 import torch
 
@@ -32,7 +33,7 @@ def session(file):
     return onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
 
 
-@pytest.fixture(params=[Shadow, Tiny])
+@pytest.fixture(params=[Shadow, ShadowS, ShadowL, Tiny])
 def student(request):
     torch.manual_seed(3)
     return request.param(TABLE).eval()
