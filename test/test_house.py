@@ -12,7 +12,7 @@ PACKAGE = Path(shadowtutor_ros.__file__).parent
 
 #: What stands on one floor knows nothing of what stands beside it.
 FLOORS = (
-    ('classes', 'errors', 'files', 'limits'), ('metrics',), ('world',), ('wire',), ('sources',),
+    ('classes', 'errors', 'files', 'limits', 'memory'), ('metrics',), ('world',), ('wire',), ('sources',),
     ('models',),
     ('algorithms',), ('evaluation', 'pretraining', 'nodes'),
     ('reliability', 'launching', 'dashboard'),

@@ -12,6 +12,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 
@@ -23,7 +24,7 @@ from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
 from shadowtutor_ros.commands.progress import WorkProgress, WorkStatus
 from shadowtutor_ros.commands.report import write_report
 from shadowtutor_ros.evaluation.evaluator import (
-    Advance, Finished, label, Labelling, simulate, Trial)
+    Advance, Finished, label, Labelling, Playlist, simulate, Trial)
 from shadowtutor_ros.evaluation.label_cache import default_folder
 from shadowtutor_ros.evaluation.measure import measure_profile
 from shadowtutor_ros.evaluation.parallel import run_tasks
@@ -64,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--width', type=int, default=640, help='frames are brought to this width')
     parser.add_argument('--frames', type=int, default=0, help='of each video; 0: all')
     parser.add_argument('--fps', type=float, default=0, help='resample to this rate; 0: as it is')
+    parser.add_argument(
+        '--playlist', type=float, default=argparse.SUPPRESS, metavar='MINUTES', help='play the '
+        'videos one after the other as one of so many minutes, each round in another order')
     parser.add_argument(
         '--camera-jpeg', type=int, default=0, metavar='QUALITY', help='the student sees JPEG '
         'images of this quality, as of a camera that compresses; labels are of the frames '
@@ -140,12 +144,15 @@ def run(arguments: argparse.Namespace) -> int:
     # All are opened before anything is run, so that what is wrong is said at once.
     classes = classes_of(arguments.classes) or student.classes
     labellings, sources = _open(arguments, classes)
+    tried = labellings
+    if 'playlist' in arguments:
+        tried = [_playlist(arguments.playlist, labellings, sources, settings['seed'])]
     if arguments.profile == _MEASURED:
         profile = _measure(student, labellings[0], methods, links[0], console)
     if 'save_profile' in arguments:
         replace(profile, link=links[0]).save(arguments.save_profile)
     trials = _trials(
-        arguments, labellings, methods, [replace(profile, link=link) for link in links])
+        arguments, tried, methods, [replace(profile, link=link) for link in links])
     weights = student.weights_checksum()
 
     def identity(trial: Trial) -> dict[str, Any]:
@@ -155,7 +162,8 @@ def run(arguments: argparse.Namespace) -> int:
     planned = list(map(identity, trials))
     results = Results(arguments.out, arguments.resume, planned)
     trials = [trial for trial, one in zip(trials, planned) if not results.has(one)]
-    needed = {trial.labelling.name for trial in trials}
+    needed = {one.name for trial in trials
+              for one in getattr(trial.labelling, 'items', (trial.labelling,))}
     labellings = [one for one in labellings if one.name in needed or one.save]
     if trials:
         # So that a wrong name is said at once, and what has to be downloaded is so once.
@@ -187,6 +195,8 @@ def _check(arguments: argparse.Namespace) -> None:
     for name, least in (('jobs', 1), ('threads', 0), ('frames', 0), ('fps', 0), ('width', 1)):
         if not getattr(arguments, name) >= least:
             raise CommandError(f'--{name} is {getattr(arguments, name)}: give {least} or above')
+    if not getattr(arguments, 'playlist', 1.0) > 0:
+        raise CommandError(f'--playlist is {arguments.playlist}: give minutes, above 0')
     if not 0 <= arguments.camera_jpeg <= 100:
         raise CommandError(f'--camera-jpeg is {arguments.camera_jpeg}: give 1 to 100, or 0')
 
@@ -258,6 +268,38 @@ def _open(
             name, clip, arguments.teacher, arguments.teacher_weights, arguments.device,
             default_folder(), classes, save))
     return labellings, sources
+
+
+def _playlist(
+        minutes: float, labellings: list[Labelling], sources: dict[str, Source], seed: int
+) -> Playlist:
+    """
+    Let videos be played one after the other, each round in another order.
+
+    :param minutes: after which no further one is begun.
+    :param sources: of the videos, by name; gets the playlist's.
+    :param seed: of the orders.
+    """
+    first = labellings[0]
+    rate, random = sources[first.name].rate, np.random.default_rng(seed)
+    items: list[Labelling] = []
+    count = 0
+    while count < 60 * minutes * rate:
+        for index in random.permutation(len(labellings)):
+            items.append(labellings[index])
+            length = sources[labellings[index].name].count
+            if length is None:
+                raise CommandError(
+                    f"--playlist: '{labellings[index].name}' does not say how long it is: give "
+                    '--frames')
+            count += length
+            if count >= 60 * minutes * rate:
+                break
+    name = f'playlist of {len(labellings)}, {60 * minutes:.0f} s'
+    sources[name] = Source(name, rate, count, lambda: iter(()))
+    return Playlist(
+        name, first.clip, first.teacher, first.teacher_weights, first.device, first.cache,
+        first.classes, items=tuple(items), played_rate=rate)
 
 
 def _measure(

@@ -1,5 +1,6 @@
 """What an evaluation consists of, as tasks for :func:`parallel.run_tasks`: labellings, trials."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -14,7 +15,7 @@ from shadowtutor_ros.evaluation.profile import Link, Profile
 from shadowtutor_ros.evaluation.simulate import Method, Run, Simulation
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import load_teacher
-from shadowtutor_ros.models.teachers.base import Teacher
+from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.sources.videos import Clip
 
 
@@ -46,9 +47,23 @@ class Labelling:
         """What it is, for people."""
         return f'{self.name} teacher'
 
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """What the frames are from."""
+        return self.clip.video,
+
+    @property
+    def rate(self) -> float:
+        """Frames a second."""
+        return self.clip.open().rate
+
     def load_teacher(self) -> Teacher:
         """Load the teacher."""
         return load_teacher(self.teacher, self.teacher_weights, self.device)
+
+    def delivered(self) -> Iterable[np.ndarray]:
+        """Open the frames as the camera delivers them to the student."""
+        return self.clip.delivered()
 
     def labels(self, on_label: Callable[[int], None] = lambda count: None) -> Labels:
         """Label the clip, or read the labels that are in the cache."""
@@ -59,6 +74,41 @@ class Labelling:
             source, self.load_teacher, self.clip.video, (self.teacher, *weights),
             f'{self.clip.width} {self.clip.fps:g}', self.cache, self.classes, self.clip.frames,
             on_label)
+
+
+@dataclass(frozen=True)
+class Playlist(Labelling):
+    """
+    Clips that are played one after the other, as one long video.
+
+    :ivar items: the clips, in that order; their labels are in the cache.
+    :ivar played_rate: frames a second, of all of them.
+    """
+
+    items: tuple[Labelling, ...] = ()
+    played_rate: float = 0.0
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """What the frames are from, in the order of playing."""
+        return tuple(item.clip.video for item in self.items)
+
+    @property
+    def rate(self) -> float:
+        """Frames a second."""
+        return self.played_rate
+
+    def delivered(self) -> Iterator[np.ndarray]:
+        """Open the frames as the camera delivers them to the student."""
+        for item in self.items:
+            yield from item.delivered()
+
+    def labels(
+            self, on_label: Callable[[int], None] = lambda count: None
+    ) -> Iterator[TeacherPrediction]:
+        """Read the labels that are in the cache, clip by clip."""
+        for item in self.items:
+            yield from item.labels()
 
 
 @dataclass(frozen=True)
@@ -129,16 +179,22 @@ def simulate(trial: Trial, emit: Callable[[Advance | Finished], None]) -> None:
     simulation = Simulation(
         trial.method, Student.load(trial.student), trial.profile, _teacher(trial),
         labelling.device, labelling.classes, trial.scored,
-        labelling.clip.open().rate if trial.real_time else 0.0)
+        labelling.rate if trial.real_time else 0.0)
+    minute = round(60 * labelling.rate)
+    health = []
     if trial.save is not None:
         trial.save.mkdir(parents=True, exist_ok=True)
 
     def on_frame(index: int, mask: np.ndarray) -> None:
         if trial.save is not None:
             save_mask(mask, simulation.client.classes, trial.save / f'{index:06}.png')
+        if (index + 1) % minute == 0:
+            health.append(simulation.health())
         emit(Advance(trial.title, index + 1))
 
-    emit(Finished(trial, simulation.run(labelling.clip.delivered(), labels, on_frame)))
+    run = simulation.run(labelling.delivered(), labels, on_frame)
+    run.health = health
+    emit(Finished(trial, run))
 
 
 def _teacher(trial: Trial) -> Teacher | None:

@@ -53,6 +53,9 @@ def write_plots(runs: list[Run], folder: Path, rate: float = 0.0) -> list[Path]:
         write('accuracy.png', plot_accuracy, series)
         for video in dict.fromkeys(run['video'] for one in series for run in one.runs):
             write(f'time_{_file_name(video)}.png', plot_time, series, video)
+            if any(len(run['health']) > 1 for one in series for run in one.runs
+                   if run['video'] == video):
+                write(f'health_{_file_name(video)}.png', plot_health, series, video)
     if len([one for one in series if one.distils]) > 1:
         write('trade.png', plot_trade, series, rate)
     return written
@@ -120,6 +123,33 @@ def plot_time(series: list[Series], video: str, path: Path) -> None:
     for row, text in enumerate(keys.get_yticklabels()):
         text.set_color(f'C{row}')
     keys.grid(axis='x', alpha=0.3)
+    figure.savefig(path, dpi=_DPI)
+    pyplot.close(figure)
+
+
+def plot_health(series: list[Series], video: str, path: Path) -> None:
+    """Plot mean IoU, memory and norms of the weights, minute by minute of a long video."""
+    pyplot = headless_pyplot()
+    figure, axes = pyplot.subplots(3, 1, sharex=True, figsize=(10, 7.5), layout='constrained')
+    figure.suptitle(video)
+    runs = [(one.name, run) for one in series for run in one.runs
+            if run['video'] == video][:_MOST_LINES]
+    for row, (name, run) in enumerate(runs):
+        minutes = np.arange(1, len(run['health']) + 1)
+        values = np.array(run['miou_by_frame'], float)  # None becomes NaN
+        length = round(60 * run['rate'])
+        means = [100 * np.nanmean(values[(minute - 1) * length:minute * length])
+                 for minute in minutes]
+        axes[0].plot(minutes, means, color=f'C{row}', marker='.', label=name)
+        for axis, key in ((axes[1], 'resident_megabytes'), (axes[2], 'norms')):
+            axis.plot(minutes, [math.nan if one[key] is None else one[key]
+                                for one in run['health']], color=f'C{row}')
+    axes[0].set(ylabel='mean IoU of the minute, %', ylim=(0, 100))
+    axes[1].set(ylabel='memory, MB', ylim=(0, None))
+    axes[2].set(ylabel='norm of the weights,\ntimes that at the beginning', xlabel='minute')
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    axes[0].legend(loc='lower right', fontsize='small')
     figure.savefig(path, dpi=_DPI)
     pyplot.close(figure)
 

@@ -59,7 +59,7 @@ def identify(
         'conditions': {
             'teacher': labelling.teacher, 'teacher_weights': labelling.teacher_weights,
             'inputs': fingerprint(
-                labelling.clip.video, labelling.teacher, labelling.teacher_weights),
+                *labelling.videos, labelling.teacher, labelling.teacher_weights),
             'classes': labelling.classes.entries,
             'scored': (trial.scored or labelling.classes).entries,
             'student': trial.student, 'student_weights': f'{weights:08x}',
@@ -113,6 +113,7 @@ def summarize(identity: dict[str, Any], rate: float, run: Run) -> dict[str, Any]
         if bounded else None,
         'within_bounds': _within(run.cycle_throughput, run.throughput_bounds)
         and _within(run.cycle_traffic, run.traffic_bounds) if bounded else None,
+        'health': list(map(asdict, run.health)),
         'key_frame_records': list(map(asdict, run.key_frames)),
         'miou_by_frame': [round(value, 4) for value in run.miou_by_frame],
         'miou_present_by_frame': [round(value, 4) for value in run.miou_present_by_frame]}

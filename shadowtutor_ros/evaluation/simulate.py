@@ -17,8 +17,9 @@ from shadowtutor_ros.algorithms.client import (
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.evaluation.profile import Profile
+from shadowtutor_ros.memory import resident_bytes
 from shadowtutor_ros.metrics import mean_iou, mean_iou_present
-from shadowtutor_ros.models.student.base import Student
+from shadowtutor_ros.models.student.base import Student, Weights
 from shadowtutor_ros.models.student.inference import InferenceEngine
 from shadowtutor_ros.models.teachers.base import Teacher, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import (
@@ -88,6 +89,22 @@ class KeyFrameRecord:
     round_trip: float | None = None
 
 
+@dataclass(frozen=True)
+class Health:
+    """
+    How a long run is, at one time.
+
+    :ivar resident_megabytes: of the process, robot and workstation together.
+    :ivar norms: the Euclidean norm of all weights of the robot over that of the weights to begin
+        with; NaN or infinite where a weight is.
+    :ivar known: whether the server knows what the robot runs, by its checksum.
+    """
+
+    resident_megabytes: float
+    norms: float
+    known: bool
+
+
 @dataclass
 class Run:
     """
@@ -104,6 +121,7 @@ class Run:
         the network has no say, where messages were lost or given up, and where a camera sets the
         pace.
     :ivar traffic_bounds: bit/s, likewise.
+    :ivar health: every minute of the video.
     """
 
     frames: int = 0
@@ -114,6 +132,7 @@ class Run:
     key_frames: list[KeyFrameRecord] = field(default_factory=list)
     throughput_bounds: Bounds | None = None
     traffic_bounds: Bounds | None = None
+    health: list[Health] = field(default_factory=list)
 
     @property
     def miou(self) -> float:
@@ -196,6 +215,7 @@ class Simulation:
             InferenceEngine(student, device=device), self._on_key_frame, client, session_id=1)
         self.client.connected = method.name != 'wild'
         self.client.want(self._classes)
+        self._initial = student.weights()
         self._frame = 0
         self._encoder, self._decoder = KeyFrameEncoder(), KeyFrameDecoder()
         #: When the link is free, either way, and the server.
@@ -239,6 +259,13 @@ class Simulation:
         if self._method.distils and self._method.on_network and not lost and not self._has_camera:
             self._bound(run)
         return run
+
+    def health(self) -> Health:
+        """Look at the weights and the memory."""
+        student, session = self.client.engine.student, self._server.session
+        first, now = (_norm(one) for one in (self._initial, student.weights()))
+        known = session is None or session.known(student.weights_checksum()) is not None
+        return Health(resident_bytes() / 1e6, now / first, known)
 
     def _score(self, label: np.ndarray, classes: ClassTable) -> np.ndarray:
         """Give a label or mask the classes that are scored."""
@@ -361,3 +388,7 @@ class Simulation:
             for bounds in (analytic_model.throughput_bounds, analytic_model.traffic_bounds))
         if strides.late_update == 'continue':
             run.throughput_bounds = Bounds(1 / profile.t_si, 1 / profile.t_si)
+
+
+def _norm(weights: Weights) -> float:
+    return float(sum(tensor.double().square().sum() for tensor in weights.values())) ** 0.5

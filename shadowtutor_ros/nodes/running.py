@@ -91,16 +91,6 @@ def steady_clock() -> Clock:
     return Clock(clock_type=ClockType.STEADY_TIME)
 
 
-def resident_bytes(pid: int | str = 'self') -> int:
-    """
-    Return the memory that a process has, in bytes.
-
-    :raises OSError: where there is no such process, or the system does not say.
-    """
-    pages = int(Path(f'/proc/{pid}/statm').read_text().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE')
-
-
 def seconds(duration: float) -> Duration:
     """Return a duration of so many seconds."""
     return Duration(nanoseconds=int(duration * 1e9))

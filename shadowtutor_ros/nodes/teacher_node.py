@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.algorithms.server import Server, ServerSettings
 from shadowtutor_ros.algorithms.serving import Serving, Waiting
+from shadowtutor_ros.memory import resident_bytes
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, cuda_is_lost, use_threads
 from shadowtutor_ros.models.teachers import load_teacher
@@ -29,8 +30,7 @@ from shadowtutor_ros.nodes.diagnostics import (
 from shadowtutor_ros.nodes.messages import key_frame_from_message, plain, update_to_message
 from shadowtutor_ros.nodes.parameters import ParameterError, ParameterNode, Parameters
 from shadowtutor_ros.nodes.robot_watch import AUTO, is_pattern, POLL_PERIOD, RobotWatch
-from shadowtutor_ros.nodes.running import (
-    fail, join, qos, resident_bytes, run, steady_clock)
+from shadowtutor_ros.nodes.running import fail, join, qos, run, steady_clock
 from shadowtutor_ros.nodes.session_files import SessionFiles, state_folder
 from shadowtutor_ros.nodes.teacher_parameters import TEACHER
 from shadowtutor_ros.wire.key_frame import KeyFrameDecoder, KeyFrameError

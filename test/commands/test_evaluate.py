@@ -273,6 +273,36 @@ def test_in_real_time_a_slow_robot_drops_frames(videos, tmp_path):
     assert run_of('wait', '--late-update', 'wait')['settings']['late_update'] == 'wait'
 
 
+def test_a_playlist_goes_on_through_all_its_videos(videos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ('--methods', 'partial', '--update-delay', '2', '--set', 'max_updates=1', '--fps',
+               '0.2', '--frames', '6', '--playlist', '1.5', '--real-time')
+    several = [*videos, 'scene']
+    assert evaluate(*several, *options, '--out', tmp_path / 'a') == 0
+    (run,) = runs(tmp_path / 'a')
+    assert run['video'] == 'playlist of 3, 90 s' and run['rate'] == 0.2
+    # The videos have one frame each at that rate, the scene has six: 18 and more in three rounds.
+    assert 18 <= run['frames'] <= 24
+    assert len(run['health']) == 1
+    (minute,) = run['health']
+    assert minute['known'] and 0.9 < minute['norms'] < 1.2
+    assert 50 < minute['resident_megabytes'] < 20_000
+    # One session, with all that it has learnt: no frame after the first has number one again.
+    assert [one['frame'] for one in run['key_frame_records']][:1] == [0]
+    assert sum(one['frame'] == 0 for one in run['key_frame_records']) == 1
+    assert evaluate(*several, *options, '--set', 'seed=1', '--out', tmp_path / 'b') == 0
+    (other,) = runs(tmp_path / 'b')
+    assert other['conditions']['inputs'] != run['conditions']['inputs'], 'another order'
+
+
+def test_health_is_drawn_by_the_minute(videos, tmp_path):
+    assert evaluate(videos[0], '--methods', 'wild', '--fps', '0.5', '--frames', '6', '--playlist',
+                    '2.5', '--out', tmp_path / 'o') == 0
+    (run,) = runs(tmp_path / 'o')
+    assert len(run['health']) == 2 and all(one['norms'] == 1 for one in run['health'])
+    assert (tmp_path / 'o' / 'health_playlist_of_1__150_s.png').is_file()
+
+
 def test_resampling_and_cutting(videos, tmp_path):
     assert evaluate(videos[0], '--methods', 'wild', '--fps', '5', '--out', tmp_path / 'o') == 0
     (run,) = runs(tmp_path / 'o')

@@ -188,7 +188,7 @@ class Shadow(Student):
 
     def decode(self, features: Features) -> torch.Tensor:
         """Run the blocks of the decoder, the last that are not linear: N×C×H/8×W/8."""
-        enc1, enc2, enc3 = features[-3:]
+        enc1, enc2, enc3 = features[:3]
         dec1 = resize(self.dec1(enc3), enc2.shape[2:])
         dec2 = resize(self.dec2(torch.cat([dec1, enc2], dim=1)), enc1.shape[2:])
         return self.dec3(torch.cat([dec2, enc1], dim=1))

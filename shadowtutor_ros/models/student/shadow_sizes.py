@@ -39,14 +39,14 @@ class FineFeatures(NamedTuple):
     """
     What the encoder of :class:`ShadowL` hands to the decoder, for images of H×W.
 
-    :ivar stem: N×8×H/4×W/4, from the first two convolutions.
     :ivar enc1, enc2, enc3: as of :class:`.shadow.Features`.
+    :ivar stem: N×8×H/4×W/4, from the first two convolutions.
     """
 
-    stem: torch.Tensor
     enc1: torch.Tensor
     enc2: torch.Tensor
     enc3: torch.Tensor
+    stem: torch.Tensor
 
 
 class Refinement(nn.Module):
@@ -91,7 +91,7 @@ class ShadowL(Shadow):
 
     def encode(self, x: torch.Tensor) -> FineFeatures:
         """Run the front end on what comes out of :meth:`stem`."""
-        return FineFeatures(x, *super().encode(x))
+        return FineFeatures(*super().encode(x), x)
 
     def merged(self, rows: tuple[int, ...] | None = None) -> tuple[torch.Tensor, ...]:
         """See :meth:`.Shadow.merged`; and the head, for what is refined."""
