@@ -12,8 +12,8 @@ PACKAGE = Path(shadowtutor_ros.__file__).parent
 
 #: What stands on one floor knows nothing of what stands beside it.
 FLOORS = (
-    ('classes', 'errors', 'files', 'limits', 'memory'), ('metrics',), ('world',), ('wire',), ('sources',),
-    ('models',),
+    ('classes', 'errors', 'files', 'limits', 'memory'), ('metrics',), ('world',), ('wire',),
+    ('sources',), ('models',),
     ('algorithms',), ('evaluation', 'pretraining', 'nodes'),
     ('reliability', 'launching', 'dashboard'),
     ('commands',))

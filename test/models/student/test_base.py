@@ -219,7 +219,8 @@ def test_other_models_are_told_apart(student):
 def test_architectures_are_found_by_their_names(monkeypatch):
     monkeypatch.setattr(base, 'ARCHITECTURES', dict(base.ARCHITECTURES))
     assert architecture('shadow') is Shadow and architecture('tiny') is Tiny
-    with pytest.raises(WeightsError, match="'vit' is not known: wanted one of shadow, shadow-s, shadow-l, tiny"):
+    with pytest.raises(WeightsError, match="'vit' is not known: wanted one of shadow, shadow-s, "
+                                           'shadow-l, tiny'):
         architecture('vit')
     with pytest.raises(WeightsError) as caught:
         architecture('x' * 10000)
