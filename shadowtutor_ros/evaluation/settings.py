@@ -29,6 +29,7 @@ PAPER_SETTINGS = {
     'still': 0.0,
     'still_stride': 512,
     'threshold': THRESHOLD,
+    'training_target': 0.0,
     'max_updates': MAX_UPDATES,
     'learning_rate': 0.01,
     'object_weight': 5.0,
@@ -123,6 +124,9 @@ def make_method(name: str, update_delay: int | None, settings: dict[str, Any]) -
             f'min_stride is {low} and max_stride {high}: give 1 or above, the larger one last')
     if not 0 < values['threshold'] < 1:
         raise SettingsError(f"threshold is {values['threshold']}: give a number between 0 and 1")
+    if not values['training_target'] <= 1:
+        raise SettingsError(
+            f"training_target is {values['training_target']}: give a number from 0 to 1")
     if not 1 <= values['key_frame.quality'] <= 100:
         raise SettingsError(f"key_frame.quality is {values['key_frame.quality']}: give 1 to 100")
     if fault := format_fault(values['key_frame.format']):

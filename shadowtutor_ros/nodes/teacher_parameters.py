@@ -11,7 +11,10 @@ _SERVER = ServerSettings()
 TEACHER = (
     Parameter(
         'threshold', _SERVER.threshold, 'THRESHOLD: mean IoU above which the student is good '
-        'enough', (0.01, 0.99)),
+        'enough, so that the next key frame may wait longer', (0.01, 0.99)),
+    Parameter(
+        'training_target', _SERVER.training_target, 'mean IoU above which no further training '
+        'step is taken; where it is below threshold, that decides, as in the paper', (0.0, 1.0)),
     Parameter(
         'max_updates', _SERVER.max_updates, 'MAX_UPDATES: training steps on one key frame, at '
         'most', (0, 1000)),

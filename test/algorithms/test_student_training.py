@@ -22,7 +22,8 @@ SCOPES = ('partial', 'full')
 def papers_settings(**changes):
     """Make the paper's settings, with some changes."""
     return TrainingSettings(**{
-        'threshold': 0.8, 'max_updates': 8, 'learning_rate': 0.01, 'scope': 'partial', 'replay': 0,
+        'threshold': 0.8, 'training_target': 0.0, 'max_updates': 8, 'learning_rate': 0.01,
+        'scope': 'partial', 'replay': 0,
         'seen_classes': False, 'share': 1.0, **changes})
 
 
@@ -141,6 +142,22 @@ def test_a_metric_at_the_threshold_is_not_above_it(student, pictures, teacher):
         pictures[0], teaching).metric_before
     trainer = StudentTrainer(student, papers_settings(threshold=metric, max_updates=1))
     assert trainer(pictures[0], teaching).steps == 1
+
+
+def test_a_target_above_the_threshold_is_trained_up_to(student, pictures, teacher):
+    frame, teaching = pictures[0], teacher(pictures[0])
+    metrics = StudentTrainer(
+        copy.deepcopy(student), papers_settings(threshold=1.0, max_updates=12))(
+            frame, teaching).metrics
+    target = sorted(metrics)[len(metrics) // 2]
+    settings = papers_settings(threshold=1e-6, training_target=target, max_updates=12)
+    result = StudentTrainer(student, settings)(frame, teaching)
+    assert result.metric_before > settings.threshold
+    assert result.steps == next(i for i, one in enumerate(metrics) if one > target) + 1
+    assert result.metric_after > target
+    settings.threshold = result.metric_after - 1e-6
+    settings.training_target = 0.0  # below the threshold it says nothing
+    assert StudentTrainer(student, settings)(frame, teaching).steps == 0
 
 
 @pytest.mark.parametrize('scope', SCOPES)
