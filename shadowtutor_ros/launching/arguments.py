@@ -116,6 +116,9 @@ USE_SIM_TIME = Argument(
 LOG_LEVEL = Argument(
     'log_level', 'Least severity that is logged.', default='info',
     choices=('debug', 'info', 'warn', 'error', 'fatal'))
+ENCLAVE = Argument(
+    'enclave', 'Security enclave of SROS 2 that the nodes are in, such as /robot1; empty: that of '
+    'the environment, if any.')
 USE_RESPAWN = Argument(
     'use_respawn', "'true' starts a node again after it has failed.", bool, 'false')
 IMAGE_TOPIC = Argument(
@@ -165,10 +168,11 @@ _TAUGHT = (
         'teacher_weights', "A file of weights, or 'DEFAULT' for torchvision's download"
         f'{_AS_IN_FILE}.', Path))
 _TAIL = (USE_SIM_TIME, LOG_LEVEL, USE_RESPAWN)
+_SECURED_TAIL = (ENCLAVE, *_TAIL)
 
 STUDENT = (
     NAMESPACE, STUDENT_NAME, IMAGE_TOPIC, *_STUDENT, THREADS, WEIGHTS,
-    _params_file('params_file', 'config/student.yaml', 'the node'), PRESET, *_TAIL)
+    _params_file('params_file', 'config/student.yaml', 'the node'), PRESET, *_SECURED_TAIL)
 
 TEACHER = (
     NAMESPACE, TEACHER_NAME,
@@ -177,7 +181,7 @@ TEACHER = (
         f"\"['/robot1', '/robot2']\" or '/robot1, /robot2'; 'auto': all there are{_AS_IN_FILE}.",
         list),
     *_TAUGHT, THREADS, WEIGHTS,
-    _params_file('params_file', 'config/teacher.yaml', 'the node'), PRESET, *_TAIL)
+    _params_file('params_file', 'config/teacher.yaml', 'the node'), PRESET, *_SECURED_TAIL)
 
 _DRIVER = (
     Argument(
@@ -205,13 +209,16 @@ _ROBOT = (
     *_STUDENT, THREADS, WEIGHTS,
     _params_file('params_file', 'config/student.yaml', 'the student'), PRESET)
 
-ROBOT = (NAMESPACE, *_DRIVER, *_ROBOT, RVIZ, RVIZ_CONFIG, *_TAIL)
+ROBOT = (NAMESPACE, *_DRIVER, *_ROBOT, RVIZ, RVIZ_CONFIG, *_SECURED_TAIL)
 
 
 def _for_robots(argument: Argument) -> Argument:
     """Return an argument of robot.launch.py as robots.launch.py has it."""
     changes = {
         'namespace': {'text': 'Namespace that the robots are in.'},
+        'enclave': {'name': 'enclaves', 'kind': bool, 'default': 'false', 'text': "'true': each "
+                    'robot is in the security enclave of SROS 2 that is named as its namespace, '
+                    'the teacher in /teacher.'},
         'driver': {'default': 'none'},
         'video_device': {'kind': list, 'text': argument.text[:-1] + '; one for all, or a list '
                          'with one for each.'},
@@ -263,7 +270,7 @@ DEMO = (
     replace(RVIZ, text=RVIZ.text[:-1] + '; the demo ends with its window.'), RVIZ_CONFIG,
     *_TAIL)
 
-RVIZ_ALONE = (NAMESPACE, IMAGE_TOPIC, RVIZ_CONFIG, LOG_LEVEL)
+RVIZ_ALONE = (NAMESPACE, IMAGE_TOPIC, RVIZ_CONFIG, ENCLAVE, LOG_LEVEL)
 
 #: The arguments by launch file.
 TABLES = {

@@ -16,6 +16,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from shadowtutor_ros.launching.arguments import Argument, ArgumentError, DRIVERS, unknown
+from shadowtutor_ros.nodes.access_policy import enclave_of, TEACHER
 from shadowtutor_ros.nodes.running import shared_memory_environment
 
 Values = dict[str, Any]
@@ -96,6 +97,10 @@ def robot(context: LaunchContext, values: Values) -> Launched:
     """Return a robot: the driver of its camera, its student, and rviz2 if it is wanted."""
     images = f"{values['camera_name']}/image_raw"
     values = {**values, 'image_topic': values['image_topic'] or images}
+    if values['rviz'] and values['enclave']:
+        raise ArgumentError(
+            "rviz2 is not allowed in a robot's enclave: leave rviz out, and start rviz.launch.py "
+            'with one that only reads, such as enclave:=/viewer')
     launched = [*_driver(context, values, images), *student(context, values)]
     return launched + (rviz(context, values) if values['rviz'] else [])
 
@@ -112,11 +117,15 @@ def robots(context: LaunchContext, values: Values) -> Launched:
         values = {**values, 'threads': max(1, (os.cpu_count() or 1) // nodes)}
     launched = []
     if values['use_teacher']:
-        launched += teacher(context, {**values, 'params_file': values['teacher_params_file']})
+        launched += teacher(context, {
+            **values, 'params_file': values['teacher_params_file'],
+            'enclave': TEACHER if values['enclaves'] else None})
     for index, name in enumerate(names):
         frame_id = frames[index] or f"{name.strip('/')}/{values['camera_name']}"
+        namespace = prefix_namespace(values['namespace'] or '', name)
         launched += robot(context, {
-            **values, 'namespace': prefix_namespace(values['namespace'] or '', name),
+            **values, 'namespace': namespace,
+            'enclave': enclave_of(namespace) if values['enclaves'] else None,
             'video_device': devices[index], 'frame_id': frame_id,
             'camera_info_url': calibrations[index]})
     return launched
@@ -131,7 +140,7 @@ def rviz(context: LaunchContext, values: Values, **options) -> Launched:
         namespace=values['namespace'] or '', remappings=[
             ('image', topic), ('image/compressed', f'{topic}/compressed')],
         arguments=['-d', _file(values, 'rviz_config', 'shadowtutor.rviz')],
-        ros_arguments=['--log-level', values['log_level']], **options)]
+        ros_arguments=_ros_arguments(values), **options)]
 
 
 def fail(event: ProcessExited, context: LaunchContext) -> None:
@@ -207,9 +216,14 @@ def _node(
         # With a name, so that what is given here wins over a section of that name in the file.
         package=package, executable=executable, name=name, output='screen',
         namespace=values['namespace'] or '', parameters=parameters,
-        ros_arguments=['--log-level', values['log_level']],
+        ros_arguments=_ros_arguments(values),
         **{'respawn': respawn, 'respawn_delay': 2.0, 'on_exit': None if respawn else fail,
            **options})
+
+
+def _ros_arguments(values: Values) -> list[str]:
+    enclave = values.get('enclave')
+    return ['--log-level', values['log_level'], *(['--enclave', enclave] if enclave else [])]
 
 
 def _given(values: Values, names: tuple[str, ...]) -> dict[str, Any]:
