@@ -20,7 +20,7 @@ DOCS = sorted([CHECKOUT / 'README.md', CHECKOUT / 'CONTRIBUTING.md', *CHECKOUT.g
 #: What people are told to type beside the package's own commands; ours are looked at below.
 OTHERS = {
     'apt', 'colcon', 'git', 'hf', 'iw', 'jetson_clocks', 'nvpmodel', 'pip', 'python', 'python3',
-    'rosdep', 'sysctl'}
+    'rosdep', 'scp', 'sysctl'}
 OWN = {'make', 'ros2', 'shadowtutor'}
 
 #: Writes down how it was called, and does nothing.
@@ -150,7 +150,8 @@ def run(arguments, folder, results):
     for name, value in {
             'videos': ['scene'], 'teacher': 'scene', 'student': '', 'frames': 3, 'width': 96,
             'fps': 0, 'jobs': 1, 'threads': 1, 'device': 'cpu',
-            'out': folder / 'student.onnx' if arguments[0] == 'export' else folder,
+            'out': folder / {'export': 'student.onnx', 'security': 'policy.xml'}.get(
+                arguments[0], ''),
             'folders': [results],
             'resume': False, 'scored_classes': '', 'classes': ''}.items():
         if hasattr(parsed, name):

@@ -1,8 +1,8 @@
 """
 The access-control policy of SROS 2: who may publish, read and call what.
 
-It holds the names that the nodes have, so it imports no ROS. ``ros2 security`` makes permissions of
-it (docs/security.md).
+It holds the names that the nodes have and imports no ROS. ``ros2 security`` makes permissions of it
+(docs/security.md).
 """
 
 from collections.abc import Sequence

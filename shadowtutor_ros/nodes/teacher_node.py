@@ -102,6 +102,8 @@ class TeacherNode(ParameterNode):
         self._serving = Serving()
         #: Those among them that were found in the graph, by their namespaces.
         self._found: dict[str, Robot] = {}
+        #: Those whose topics could not be had; rights hold as long as the process.
+        self._refused: set[str] = set()
         #: Robots that are gone, whose sessions are to be saved.
         self._gone: list[Robot] = []
         self._work = threading.Condition()
@@ -194,7 +196,8 @@ class TeacherNode(ParameterNode):
         there, gone = self._watch.poll(time.monotonic())
         served = {robot.key_frames for robot in self._robots}
         for namespace in there:
-            if f"{namespace.rstrip('/')}/key_frames" in served:
+            if (f"{namespace.rstrip('/')}/key_frames" in served
+                    or namespace in self._refused):
                 continue
             if len(self._robots) >= self.parameters['max_robots']:
                 self.get_logger().warning(
@@ -202,7 +205,14 @@ class TeacherNode(ParameterNode):
                     'max_robots allows: raise it, or start another teacher and tell each which '
                     'robots are its own', throttle_duration_sec=30.0)
                 break
-            self._found[namespace] = self._add_robot(namespace)
+            try:
+                self._found[namespace] = self._add_robot(namespace)
+            except RuntimeError as error:  # of rcl
+                self._refused.add(namespace)
+                self.get_logger().error(
+                    f'{namespace} is not served, since its topics cannot be had: {error}; where '
+                    'security is on, the policy has to name that robot: docs/security.md')
+        self._refused.difference_update(gone)
         for namespace in gone:
             if namespace in self._found:
                 self._remove_robot(self._found.pop(namespace))
