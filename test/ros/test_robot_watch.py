@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from helpers import wait_for
+from helpers import Said, wait_for
 import numpy as np
 import pytest
 from test_teacher_node import key_frame, start
@@ -113,6 +113,25 @@ def test_names_alone_find_nobody_else(ros, weights):
     wait_for(lambda: node.count_publishers('/b/key_frames'))
     assert [robot.name for robot in node._robots] == ['/a']
     assert not [timer for timer in node.timers if timer.callback == node._look_for_robots]
+
+
+def test_a_robot_whose_topics_cannot_be_had_costs_no_other(ros, weights, frame, capfd):
+    node, said = start(ros, weights, robots=['/*']), Said(capfd)
+    make, asked = node.create_publisher, []
+
+    def refuse(kind, topic, **options):  # as DDS does where the policy of SROS 2 has no right
+        asked.append(topic)
+        if topic == '/a/weight_updates':
+            raise RuntimeError('no right')
+        return make(kind, topic, **options)
+
+    node.create_publisher = refuse
+    ros.publisher(KeyFrame, '/a/key_frames', subscribers=0)
+    wait_for(lambda: '/a is not served, since its topics cannot be had: no right' in said())
+    updates = ros.collect(WeightUpdate, '/b/weight_updates')
+    ros.publisher(KeyFrame, '/b/key_frames').publish(key_frame(Student.load(weights), frame))
+    wait_for(lambda: updates)
+    assert asked == ['/a/weight_updates', '/b/weight_updates']  # each once
 
 
 def test_the_teachers_own_topics_are_no_robot(ros, weights):
