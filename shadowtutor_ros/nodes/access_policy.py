@@ -3,6 +3,9 @@ The access-control policy of SROS 2: who may publish, read and call what.
 
 It holds the names that the nodes have and imports no ROS. ``ros2 security`` makes permissions of it
 (docs/security.md).
+
+Names are few, and do not grow with the fleet: when nodes meet, Fast DDS sends the permissions in a
+message for which it has 8192 bytes, and where that is too little they never meet.
 """
 
 from collections.abc import Sequence
@@ -24,11 +27,8 @@ IMAGES = ('image', 'camera/image_raw')
 #: What no enclave but a robot's own and the teacher's has a right to.
 LOCKED = ('key_frames', 'weight_updates')
 
-_PARAMETER_SERVICES = tuple(f'~/{name}' for name in (
-    'describe_parameters', 'get_parameter_types', 'get_parameters', 'list_parameters',
-    'set_parameters', 'set_parameters_atomically'))
-_STUDENT_SERVICES = ('~/enable', '~/request_key_frame', '~/reset', '~/save_weights')
-_PICTURES = ('mask', 'confidence', 'color_mask', 'overlay')
+#: Of any robot with a namespace; to the rights of DDS a slash is as any other character.
+_ANY = '/*'
 
 
 class PolicyError(ValueError):
@@ -101,31 +101,29 @@ def make_policy(
 
     teaching = _node(teacher_space, teacher_name)
     teaching.publish += ['~/status', '/diagnostics']
-    steering, viewing = _node('', 'dashboard'), _node('', 'rosbag2_recorder')
-    rviz = [_node(space, 'rviz') for space in dict.fromkeys(['', *spaces])]
-    viewing.publish.append('/events/write_split')
-    for own in (viewing, *rviz):  # more than what every node has
-        own.reply = ['~/*']
-    rviz[0].subscribe += ['/tf', '/tf_static']
-    for reader in (steering, viewing):
-        reader.subscribe += ['/diagnostics', '/rosout', f'{teaching.absolute("~/status")}']
-    steering.request += map(teaching.absolute, _PARAMETER_SERVICES)
-    enclaves = {}
-    # A teacher that looks for robots answers those without a namespace from the beginning.
-    for space in dict.fromkeys([*spaces, '']):
+    for space in ('', _ANY):
         teaching.publish.append(f'{space}/weight_updates')
         teaching.subscribe.append(f'{space}/key_frames')
-    for space in spaces:
-        learning, filming = _student(space, student, images), _camera(space, camera, images)
-        # What a driver publishes, and which services it has, is its own affair.
-        driving = Profile(
-            f'{space}/{camera}', 'driver', publish=['*'], subscribe=['*'], reply=['*'])
-        enclaves[enclave_of(space)] = [learning, filming, driving]
-        # Few names: permissions that are longer than a datagram are not accepted.
+    steering, viewing = _node('', 'dashboard'), _node('', 'rosbag2_recorder')
+    viewing.publish.append('/events/write_split')
+    rviz = [Profile('', 'rviz', subscribe=['/tf', '/tf_static'], reply=['~/*']),
+            Profile(_ANY, 'rviz', reply=['~/*'])]
+    steering.request.append(teaching.absolute('~/*'))
+    for reader in (steering, viewing):
+        reader.subscribe += ['/diagnostics', '/rosout', teaching.absolute('~/status')]
+    for space in [_ANY, *([''] if '' in spaces else [])]:
+        learning = _student(space, student, images)
         for reader in (steering, viewing):
             reader.subscribe += [learning.absolute(name) for name in (
                 'segmentation/*', '~/status', *_images(images))]
         steering.request.append(learning.absolute('~/*'))
+    enclaves = {}
+    for space in spaces:
+        # What a driver publishes, and which services it has, is its own affair.
+        driving = Profile(
+            f'{space}/{camera}', 'driver', publish=['*'], subscribe=['*'], reply=['*'])
+        enclaves[enclave_of(space)] = [
+            _student(space, student, images), _camera(space, camera, images), driving]
     others = {TEACHER: [teaching], DASHBOARD: [steering], VIEWER: [viewing, *rviz]}
     if taken := set(spaces) & {*others, ROOT if '' in spaces else None}:
         raise PolicyError(
@@ -172,8 +170,7 @@ def _node(space: str, name: str) -> Profile:
     """Return what every node needs."""
     return Profile(
         space, name, publish=['/rosout', '/parameter_events'],
-        subscribe=['/parameter_events', '/clock'],
-        reply=[*_PARAMETER_SERVICES, '~/get_type_description'])
+        subscribe=['/parameter_events', '/clock'], reply=['~/*'])
 
 
 def _images(images: Sequence[str]) -> list[str]:
@@ -185,11 +182,7 @@ def _images(images: Sequence[str]) -> list[str]:
 def _student(space: str, name: str, images: Sequence[str]) -> Profile:
     profile = _node(space, name)
     profile.subscribe += ['weight_updates', *_images(images)]
-    profile.publish += ['key_frames', '~/status', '/diagnostics', 'segmentation/camera_info',
-                        'segmentation/label_info']
-    profile.publish += [f'segmentation/{picture}{form}' for picture in _PICTURES
-                        for form in ('', '/compressed')]
-    profile.reply += _STUDENT_SERVICES
+    profile.publish += ['key_frames', '~/status', '/diagnostics', 'segmentation/*']
     return profile
 
 

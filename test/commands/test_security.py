@@ -88,6 +88,15 @@ def test_nodes_have_the_names_that_are_given(tmp_path):
     assert who(policy, 'subscribe', '/fleet/a/image') == set()
 
 
+def test_permissions_do_not_grow_with_the_fleet(tmp_path):
+    # Fast DDS has 8192 bytes for a message with permissions, a certificate and more.
+    robots = ','.join(f'/warehouse/hall_1/robot{number}' for number in range(100))
+    for names in written(tmp_path, '--robots', robots).values():
+        assert sum(len(name) + 50 for right in ('publish', 'subscribe') for name in names[right]) \
+            + sum(2 * (len(name) + 60) for right in ('reply', 'request')
+                  for name in names[right]) < 4000
+
+
 def test_a_robot_may_have_no_namespace(tmp_path):
     policy = written(tmp_path, '--robots', '')
     assert who(policy, 'publish', '/key_frames') == {'/robot'}
@@ -127,6 +136,7 @@ def test_sros2_accepts_it(tmp_path):
     for enclave, names in policy.items():
         keystore.create_enclave(tmp_path / 'keys', enclave)
         keystore.create_permission(tmp_path / 'keys', enclave, tmp_path / 'policy.xml')
+        assert Path(f'{tmp_path}/keys/enclaves{enclave}/permissions.p7s').stat().st_size < 5500
         made = etree.parse(f'{tmp_path}/keys/enclaves{enclave}/permissions.xml')
         topics = {right: {one.text for one in made.findall(f'.//allow_rule/{right}//topic')}
                   for right in ('publish', 'subscribe')}
