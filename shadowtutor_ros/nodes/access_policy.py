@@ -1,8 +1,8 @@
 """
 The access-control policy of SROS 2: who may publish, read and call what.
 
-It holds the names that the nodes have and imports no ROS. ``ros2 security`` makes permissions of it
-(docs/security.md).
+It holds the names that the nodes have and imports no ROS. ``ros2 security`` makes permissions of
+it (docs/security.md).
 
 Names are few, and do not grow with the fleet: when nodes meet, Fast DDS sends the permissions in a
 message for which it has 8192 bytes, and where that is too little they never meet.
