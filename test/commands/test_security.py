@@ -114,7 +114,7 @@ def test_a_robot_may_have_no_namespace(tmp_path):
     (['--robots', ',/robot'], 'a robot is named /robot, as an enclave that is there for'),
     (['--robots', '/a,/a/camera'], 'what /a may do would reach /a/camera/key_frames'),
     (['--robots', '/a,/a/segmentation'],
-     'what /dashboard may do would reach /a/segmentation/key_frames')])
+     'what /a may do would reach /a/segmentation/key_frames')])
 def test_a_wrong_name_is_said(tmp_path, capsys, arguments, message):
     path = tmp_path / 'policy.xml'
     assert main(['security', '--out', str(path), *arguments]) == 1
