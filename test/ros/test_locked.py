@@ -156,10 +156,13 @@ def attack(node, until=lambda: False):
             publishers.append((kind, node.create_publisher(kind, topic, **qos())))
         except RuntimeError:  # of rcl: it has no right to
             pass
-    end = time.monotonic() + PATIENCE
+    end, number = time.monotonic() + PATIENCE, 0
     while time.monotonic() < end and publishers and not until():
+        number += 1
         for kind, publisher in publishers:
-            publisher.publish(kind(model_id='nonsense') if kind is KeyFrame else kind())
+            publisher.publish(KeyFrame(
+                model_id='nonsense', student_id=7, session_id=7, key_frame_number=number)
+                if kind is KeyFrame else WeightUpdate(session_id=7))
         time.sleep(0.1)
     return len(publishers)
 
