@@ -20,11 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="namespaces of the robots, such as /robot1,/robot2; '' for nodes without one")
     parser.add_argument(
         '--out', type=Path, default=Path('policy.xml'), metavar='FILE.xml', help='file to write')
-    parser.add_argument('--student', default='student', help='name of the student nodes')
     parser.add_argument(
-        '--teacher', default='/teacher', help='name of the teacher node, with its namespace')
+        '--student-name', default='student', help='name of the student nodes')
     parser.add_argument(
-        '--camera', default='camera', help="name of the cameras, as robot.launch.py's camera_name")
+        '--teacher-name', default='/teacher', help='name of the teacher node, with its namespace')
+    parser.add_argument(
+        '--camera-name', default='camera', help="name of the cameras, as robot.launch.py's camera_name")
     parser.add_argument(
         '--images', type=_names, default=','.join(IMAGES), metavar='TOPIC,…',
         help='topics of the images, relative to the namespaces or absolute')
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the policy; returns the exit status."""
     policy = make_policy(
-        arguments.robots, arguments.student, arguments.teacher, arguments.camera,
-        arguments.images)
+        arguments.robots, arguments.student_name, arguments.teacher_name,
+        arguments.camera_name, arguments.images)
     robots = [enclave for enclave in policy if enclave not in (TEACHER, DASHBOARD, VIEWER)]
     origin = f"Made by `shadowtutor security` for {', '.join(robots)}."
     with replacing(arguments.out) as new:

@@ -76,8 +76,8 @@ def test_who_views_changes_nothing(tmp_path):
 
 def test_nodes_have_the_names_that_are_given(tmp_path):
     policy = written(
-        tmp_path, '--robots', 'fleet/a, fleet/b', '--student', 'pupil', '--teacher',
-        'school/master', '--camera', 'eye', '--images', 'front,/stereo/left')
+        tmp_path, '--robots', 'fleet/a, fleet/b', '--student-name', 'pupil', '--teacher-name',
+        'school/master', '--camera-name', 'eye', '--images', 'front,/stereo/left')
     assert who(policy, 'publish', '/fleet/a/pupil/status') == {'/fleet/a'}
     assert who(policy, 'publish', '/school/master/status') == {'/teacher'}
     assert who(policy, 'publish', '/fleet/b/eye/anything') == {'/fleet/b'}
@@ -109,7 +109,7 @@ def test_a_robot_may_have_no_namespace(tmp_path):
     (['--robots', '/robot-1'], "robots: '/robot-1' is no name of ROS"),
     (['--robots', '/robot1/*'], "robots: '/robot1/*' is no name of ROS"),
     (['--robots', '/robot1', '--images', 'camera/*'], "an image: '/camera/*' is no name of ROS"),
-    (['--robots', '/robot1', '--student', '*'], "a node: '/*' is no name of ROS"),
+    (['--robots', '/robot1', '--student-name', '*'], "a node: '/*' is no name of ROS"),
     (['--robots', '/teacher'], 'a robot is named /teacher, as an enclave that is there for'),
     (['--robots', ',/robot'], 'a robot is named /robot, as an enclave that is there for'),
     (['--robots', '/a,/a/camera'], 'what /a may do would reach /a/camera/key_frames'),
