@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--teacher-name', default='/teacher', help='name of the teacher node, with its namespace')
     parser.add_argument(
-        '--camera-name', default='camera', help="name of the cameras, as robot.launch.py's camera_name")
+        '--camera-name', default='camera',
+        help="name of the cameras, as robot.launch.py's camera_name")
     parser.add_argument(
         '--images', type=_names, default=','.join(IMAGES), metavar='TOPIC,…',
         help='topics of the images, relative to the namespaces or absolute')
