@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from shadowtutor_ros.algorithms.augmentation import variant
 from shadowtutor_ros.algorithms.selection import most_effective
 from shadowtutor_ros.classes import IGNORE
 from shadowtutor_ros.metrics import mean_iou
@@ -52,6 +53,8 @@ class TrainingSettings:
         1280×720 takes 6 MB: its features (5.1 MB) and its label; else 3.7 MB, frame and label.
     :ivar replay_megabytes: that they may take, above 0; the oldest are forgotten first, and the
         last is kept in any case.
+    :ivar variants: of a key frame, moved, scaled and mirrored, each step trains on one of them
+        too, in turn; 0: none, as in the paper.
     :ivar seen_classes: whether the student may choose from those classes alone that the teacher
         saw in the key frames remembered; of others no logits are computed. The paper's chooses
         from all.
@@ -77,6 +80,7 @@ class TrainingSettings:
     replay_choice: str = 'random'
     replay_memory: int = 16
     replay_megabytes: float = 128.0
+    variants: int = 4
     seen_classes: bool = True
     always_offered: tuple[str, ...] = ('person',)
     share: float = 0.05
@@ -417,7 +421,9 @@ class StudentTrainer:
         earlier = self._memory
         self._remember(sample)
         try:
-            return self._train(sample, earlier, on_step, go_on)
+            return self._train(
+                sample, earlier, on_step, go_on,
+                lambda: self._make_sample(*variant(frame, teaching, self._random)))
         except BaseException:
             # Out of memory, say. A key frame that is too large must not be replayed either.
             self._memory = earlier
@@ -425,11 +431,12 @@ class StudentTrainer:
 
     def _train(
             self, sample: _Sample, earlier: list[_Sample], on_step: Callable[[], None],
-            go_on: Callable[[], bool]) -> TrainingResult:
+            go_on: Callable[[], bool], make_variant: Callable[[], _Sample]) -> TrainingResult:
         """
         Train on a key frame that is remembered.
 
         :param earlier: those that may be replayed.
+        :param make_variant: makes another variant of the key frame.
         """
         settings = self.settings
         logits = self._logits(sample)
@@ -446,15 +453,20 @@ class StudentTrainer:
         best = _Snapshot(trained, self._optimizer)
         before = {name: tensor.detach().clone() for name, tensor in trained.items()}
         left_out = self._rows_left_out()
+        variants: list[_Sample] = []
         try:
             for step in range(settings.max_updates):
                 loss = self._loss(sample, logits)
-                replayed = self._replayed(earlier)
-                part = 1 / (1 + len(replayed))
+                others = self._replayed(earlier)
+                if settings.variants:
+                    if len(variants) < settings.variants:
+                        variants.append(make_variant())
+                    others.append(variants[step % settings.variants])
+                part = 1 / (1 + len(others))
                 self._optimizer.zero_grad()
                 (part * loss).backward()
                 # One by one: each frame is normalised by its own statistics, as the robot does.
-                for other in replayed:
+                for other in others:
                     (part * self._loss(other, self._logits(other))).backward()
                 self._step(left_out)
                 logits = self._logits(sample)

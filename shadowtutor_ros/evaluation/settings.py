@@ -38,6 +38,7 @@ PAPER_SETTINGS = {
     'replay_choice': 'random',
     'replay_memory': 16,
     'replay_megabytes': 1e6,
+    'variants': 0,
     'seen_classes': False,
     'always_offered': (),
     'share': 1.0,

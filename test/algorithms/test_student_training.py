@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from shadowtutor_ros.algorithms import student_training
+from shadowtutor_ros.algorithms.augmentation import variant
 from shadowtutor_ros.algorithms.student_training import (
     loss_weights, REPLAY_CHOICES, StudentTrainer, TrainingSettings,
     weighted_cross_entropy)
@@ -23,8 +25,8 @@ def papers_settings(**changes):
     """Make the paper's settings, with some changes."""
     return TrainingSettings(**{
         'threshold': 0.8, 'training_target': 0.0, 'max_updates': 8, 'learning_rate': 0.01,
-        'scope': 'partial', 'replay': 0,
-        'seen_classes': False, 'share': 1.0, **changes})
+        'scope': 'partial', 'replay': 0, 'variants': 0, 'seen_classes': False, 'share': 1.0,
+        **changes})
 
 
 def weights_of(student):
@@ -416,6 +418,42 @@ def test_frames_may_be_views_and_of_any_size(student, pictures, teacher):
 
 
 # --- more than the paper ------------------------------------------------------------------------
+
+@pytest.mark.parametrize('scope', ['partial', 'full'])
+def test_each_step_trains_on_a_variant_too(student, pictures, teacher, scope, monkeypatch):
+    frame, teaching, seen, made = pictures[0], teacher(pictures[0]), [], []
+
+    def trained(variants, **changes):
+        made.clear(), seen.clear()
+        trainer = StudentTrainer(copy.deepcopy(student), papers_settings(**{
+            'threshold': 1.0, 'max_updates': 5, 'learning_rate': 0.003, 'scope': scope,
+            'variants': variants, **changes}))
+        logits = trainer._logits
+        monkeypatch.setattr(trainer, '_logits', lambda sample: seen.append(sample) or logits(
+            sample))
+        result = trainer(frame, teaching)
+        return result, trainer.student.weights_checksum()
+
+    def noted(*arguments):
+        made.append(variant(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(student_training, 'variant', noted)
+    plain, without = trained(0)
+    assert made == [] and len({id(sample) for sample in seen}) == 1
+    result, checksum = trained(2)
+    assert result.steps == 5 and checksum != without
+    assert len(made) == 2 and result.losses[0] == plain.losses[0]
+    # The key frame before and after each step, and one variant, in turn.
+    labels = [sample.label.numpy().tobytes() for sample in seen]
+    own = teaching.label.tobytes()
+    first, second = (label.tobytes() for _, teaching in made for label in (teaching.label,))
+    assert labels == [own, first, own, second, own, first, own, second, own, first, own]
+    assert trained(2)[1] == checksum, 'drawn by the seed'
+    assert trained(2, seed=1)[1] != checksum
+    trained(2, max_updates=0)
+    assert made == []
+
 
 def test_replay_trains_on_earlier_key_frames_too(student, pictures, teacher):
     def loss_on_the_first(replay):
