@@ -1,0 +1,419 @@
+"""Many simulated robots and one real teacher, for a long time, with random faults."""
+
+from collections import Counter
+from contextlib import closing, ExitStack
+from dataclasses import asdict, dataclass, field
+import os
+from pathlib import Path
+import random
+import secrets
+import signal
+import threading
+import time
+from typing import Callable, Iterator
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+from shadowtutor_ros.models.student.inference import use_threads
+from shadowtutor_ros.msg import TeacherStatus
+from shadowtutor_ros.nodes.processes import keep_local, Nodes, ProcessError
+from shadowtutor_ros.nodes.running import qos, resident_bytes
+from shadowtutor_ros.reliability.account import Account, Happening, Totals
+from shadowtutor_ros.reliability.fleet_faults import (
+    FLEET_FAULTS, FleetFault, Lasting, NEEDS_FAULTY_TEACHER)
+from shadowtutor_ros.reliability.robots import Cameras, frames_of, Robot
+
+#: Seconds in which the teacher starts, and robots and teacher find one another.
+PATIENCE = 120.0
+
+#: Seconds from one sample to the next.
+SAMPLE_PERIOD = 1.0
+
+#: Seconds between two statuses of the teacher: fewer than lie between two key frames of a robot.
+_STATUS_PERIOD = 0.2
+
+#: Seconds from one save of a session to the next, so that one that is killed has saved some.
+_SAVE_PERIOD = 10.0
+
+#: What the teacher's log says once it answers.
+_ANSWERS = 'it knows'
+
+#: The teacher whose network fails when it is told to.
+_FAULTY = 'shadowtutor_ros.reliability.faulty_teacher:FaultyTeacher'
+
+
+@dataclass(frozen=True)
+class SoakSettings:
+    """
+    What is run.
+
+    :ivar robots: their number.
+    :ivar seconds: for how long.
+    :ivar videos: what they see, in turn; see :func:`frames_of`.
+    :ivar teacher, teacher_weights: as the parameters of the teacher node.
+    :ivar width, fps: of the frames.
+    :ivar fault_every: seconds from the beginning of a fault to that of the next; 0: none.
+    :ivar seed: of which faults come when, and to whom.
+    """
+
+    robots: int
+    seconds: float
+    videos: tuple[str, ...] = ('scene',)
+    teacher: str = 'scene'
+    teacher_weights: str = 'DEFAULT'
+    width: int = 320
+    fps: float = 5.0
+    fault_every: float = 10.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Served:
+    """
+    A key frame that the teacher has answered, by its status; times in seconds.
+
+    :ivar time: when that was known.
+    :ivar robot: whose it was.
+    :ivar waiting: that it waited.
+    :ivar service: from then on to its answer.
+    :ivar teacher, training: parts of that.
+    """
+
+    time: float
+    robot: str
+    waiting: float
+    service: float
+    teacher: float
+    training: float
+
+
+@dataclass
+class Sample:
+    """
+    How things stood at a time.
+
+    :ivar totals: by robot.
+    :ivar teacher_bytes, robots_bytes: memory of the processes; None where there was none.
+    :ivar remembered_bytes: that the teacher's key frames take of it.
+    """
+
+    time: float
+    totals: dict[str, Totals]
+    teacher_bytes: int | None
+    robots_bytes: int
+    remembered_bytes: int
+
+
+@dataclass
+class Record:
+    """
+    All that was seen, on one clock.
+
+    :ivar begin, end: of what counts.
+    :ivar videos: what each robot has seen.
+    :ivar missed: key frames that were answered between two statuses of the teacher, so that their
+        times are not among those of :attr:`served`.
+    :ivar wrong: what ended it or went wrong by itself.
+    """
+
+    settings: SoakSettings
+    begin: float = 0.0
+    end: float = 0.0
+    videos: dict[str, str] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    served: list[Served] = field(default_factory=list)
+    missed: int = 0
+    happenings: list[Happening] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+class Soak:
+    """
+    A teacher as a process, and robots in this one; exists from ``with`` to its end.
+
+    :param out: folder for logs, and for what robots and teacher keep.
+    :param say: is told what is being done.
+
+    :ivar record: all that is seen.
+    """
+
+    def __init__(self, settings: SoakSettings, out: Path, say: Callable[[str], None]):
+        self.settings = settings
+        self.record = Record(settings)
+        self.chance = random.Random(settings.seed)
+        self.moment = 0.5 * settings.fault_every
+        self.robots: list[Robot] = []
+        self._out, self._say = out, say
+        self._namespace = f'/shadowtutor_soak_{secrets.token_hex(3)}'
+        #: Key frames that the teacher has answered, and bytes that it remembers, by robot.
+        self._answered: dict[str, int] = {}
+        self._remembered: dict[str, int] = {}
+        self._teacher_expected = False
+        self._closed = threading.Event()
+        self._failed: list[str] = []
+
+    def __enter__(self) -> 'Soak':
+        settings, out = self.settings, self._out
+        out.mkdir(parents=True, exist_ok=True)
+        os.environ['ROS_LOG_DIR'] = str(out / 'logs')
+        keep_local()
+        use_threads(1)
+        frames = {}
+        for number in range(settings.robots):
+            self._say(f'loading what robot {number + 1} of {settings.robots} sees')
+            video = settings.videos[number % len(settings.videos)]
+            frames[number] = frames_of(
+                video, number, settings.width, settings.fps, settings.seconds)
+            self.record.videos[f'robot{number + 1}'] = video
+        self._state = out / f'teacher_state{self._namespace.replace("/", "_")}'
+        self._fault = out / 'teacher_fault.txt'
+        self.break_teacher('')
+        with ExitStack() as stack:
+            self._nodes = stack.enter_context(
+                Nodes(self._namespace, {'teacher': self._teacher_parameters()}, out, out))
+            self._say('starting the teacher')
+            self.wait(self.start_teacher(), 'the teacher to start')
+            context = Context()
+            # What the robots say is in a file, as the teacher's.
+            rclpy.init(context=context, args=['--ros-args', '--disable-stdout-logs'])
+            stack.callback(rclpy.shutdown, context=context)
+            self._watch(stack, context)
+            for number, images in frames.items():
+                name = f'robot{number + 1}'
+                self._say(f'starting robot {number + 1} of {settings.robots}')
+                robot = Robot(
+                    f'{self._namespace}/{name}', name, images, settings.fps, {
+                        'threads': 1, 'device': 'cpu', 'image_transport': 'compressed',
+                        'state_folder': str(out / 'robots_state')}, context)
+                stack.callback(robot.stop)
+                robot.start(resume=False)
+                self.robots.append(robot)
+                self.record.accounts[name] = robot.account
+            stack.enter_context(Cameras(self.robots, settings.fps, time.monotonic))
+            self._say('waiting until every robot is tutored')
+            self.wait(lambda: all(
+                account.totals(0.0).applied for account in self.record.accounts.values()),
+                'every robot to be tutored')
+            self._stack = stack.pop_all()
+        self.record.begin = time.monotonic()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.record.end = self.record.end or time.monotonic()
+        self._teacher_expected = False
+        try:
+            self._stack.close()
+        except ProcessError as error:
+            self.record.wrong.append(str(error))
+        for log in self._out.glob('*.log'):
+            if 'Traceback' in log.read_text(errors='replace'):
+                self.record.wrong.append(f'a traceback in {log.name}')
+
+    def run(self, on_sample: Callable[[Sample], None]) -> None:
+        """
+        Let it run for its time, and take a sample every second.
+
+        :param on_sample: is handed each.
+        """
+        end = self.record.begin + self.settings.seconds
+        faults = threading.Thread(target=self._put_faults, name='faults', daemon=True)
+        faults.start()
+        try:
+            at = self.record.begin
+            while True:
+                sample = self._sample()
+                self.record.samples.append(sample)
+                on_sample(sample)
+                if self._failed or sample.time >= end:
+                    break
+                if self._teacher_expected:
+                    self._nodes.check('teacher')
+                    if not self._nodes.running('teacher'):
+                        raise ProcessError('the teacher ended by itself')
+                at += SAMPLE_PERIOD
+                time.sleep(max(0.0, min(at, end) - time.monotonic()))
+        except ProcessError as error:
+            self._failed.append(str(error))
+        finally:
+            self.record.end = time.monotonic()
+            self._closed.set()
+            faults.join(PATIENCE)
+            self.record.wrong += self._failed
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """
+        Wait until a condition holds.
+
+        :raises ProcessError: if it does not hold in time, or the teacher fails meanwhile.
+        """
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            self._nodes.check('teacher')
+            if time.monotonic() > end:
+                raise ProcessError(f'waited {PATIENCE:.0f} s for {what}: see {self._out}')
+            time.sleep(0.05)
+
+    # --- what faults need ------------------------------------------------------------------------
+
+    def kill_teacher(self) -> None:
+        """Kill the teacher's process."""
+        self._teacher_expected = False
+        self._nodes.signal('teacher', signal.SIGKILL)
+        self._nodes.wait('teacher', PATIENCE)
+
+    def start_teacher(self) -> Callable[[], bool]:
+        """Start the teacher; what is returned tells whether it answers."""
+        log = self._nodes.log('teacher')
+
+        def said() -> int:
+            return log.read_text(errors='replace').count(_ANSWERS) if log.exists() else 0
+        before = said()
+        self._nodes.start('teacher')
+        self._teacher_expected = True
+        return lambda: said() > before
+
+    def signal_teacher(self, number: int) -> None:
+        """Send the teacher's process a signal."""
+        self._nodes.signal('teacher', number)
+
+    def break_teacher(self, fault: str) -> None:
+        """Let the teacher's network fail, see :class:`FaultyTeacher`; '' mends it."""
+        # A rename: it reads all or nothing.
+        new = self._fault.with_suffix('.new')
+        new.write_text(fault)
+        os.replace(new, self._fault)
+
+    def block_state(self, blocked: bool) -> None:
+        """Let the teacher find a file in the place of its state folder, or the folder again."""
+        aside = self._state.with_suffix('.aside')
+        if blocked:
+            self._state.mkdir(exist_ok=True)
+            self._state.rename(aside)
+            self._state.touch()
+        else:
+            self._state.unlink()
+            aside.rename(self._state)
+
+    # --- faults ----------------------------------------------------------------------------------
+
+    def _put_faults(self) -> None:
+        every = self.settings.fault_every
+        if not every:
+            return
+        try:
+            for count, fault in enumerate(self._drawn(), 1):
+                at = self.record.begin + every * (count + self.chance.uniform(-0.5, 0.5) / 2)
+                if self._closed.wait(max(0.0, at - time.monotonic())):
+                    return
+                self._put(fault, self.chance.choice(self.robots))
+                if self._closed.is_set():
+                    return
+        except Exception as error:  # which this thread must not keep to itself
+            self._failed.append(f'a fault could not be put in ({type(error).__name__}: {error})')
+
+    def _drawn(self) -> Iterator[FleetFault]:
+        """Yield faults without an end: each once before any comes again."""
+        while True:
+            faults = [fault for fault in FLEET_FAULTS.values()
+                      if fault.name != NEEDS_FAULTY_TEACHER or self._is_faulty]
+            self.chance.shuffle(faults)
+            yield from faults
+
+    def _put(self, fault: FleetFault, robot: Robot) -> None:
+        """Put a fault in, and out; at the end of the run at once."""
+        happening = Happening(
+            fault.name, fault.text, '' if fault.of_all else robot.name, time.monotonic())
+        self.record.happenings.append(happening)
+        with closing(fault.inject(self, robot)) as steps:
+            for lasting in steps:
+                self._last(lasting)
+        happening.end = time.monotonic()
+
+    def _last(self, lasting: Lasting) -> None:
+        """Wait for what lasts; for what does not come to happen, such as a key frame, not long."""
+        if not callable(lasting):
+            self._closed.wait(lasting)
+            return
+        end = time.monotonic() + PATIENCE
+        while not lasting() and time.monotonic() < end and not self._closed.wait(0.05):
+            pass
+
+    # --- what is seen ----------------------------------------------------------------------------
+
+    @property
+    def _is_faulty(self) -> bool:
+        return self.settings.teacher == 'scene' and self.settings.fault_every > 0
+
+    def _teacher_parameters(self) -> dict:
+        settings = self.settings
+        parameters = {
+            'robots': [f'{self._namespace}/*'], 'max_robots': settings.robots,
+            'teacher': settings.teacher, 'teacher_weights': settings.teacher_weights,
+            'threads': 1, 'status_period': _STATUS_PERIOD, 'state_folder': str(self._state)}
+        if settings.fault_every:
+            parameters['save_period'] = _SAVE_PERIOD
+        if self._is_faulty:
+            parameters.update(teacher=_FAULTY, teacher_weights=str(self._fault))
+        return parameters
+
+    def _watch(self, stack: ExitStack, context: Context) -> None:
+        """Listen to the teacher's status, in a thread."""
+        node = Node('soak', namespace=self._namespace, context=context)
+        node.create_subscription(TeacherStatus, 'teacher/status', self._on_status, **qos(depth=10))
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+
+        def spin() -> None:
+            try:
+                executor.spin()
+            except ExternalShutdownException:
+                pass
+        thread = threading.Thread(target=spin, name='soak', daemon=True)
+        thread.start()
+
+        def end() -> None:
+            executor.shutdown()
+            thread.join()
+            node.destroy_node()
+        stack.callback(end)
+
+    def _on_status(self, status: TeacherStatus) -> None:
+        now = time.monotonic()
+        for one in status.robots:
+            name = one.name.rpartition('/')[2]
+            before = self._answered.get(name, 0)
+            self._answered[name] = one.key_frames_answered
+            self._remembered[name] = one.memory_bytes
+            if one.key_frames_answered < before:  # it was started again
+                before = 0
+            if one.key_frames_answered == before:
+                continue
+            if self.record.begin:
+                self.record.missed += one.key_frames_answered - before - 1
+            self.record.served.append(Served(
+                now, name, one.waiting_seconds, one.total_seconds - one.waiting_seconds,
+                one.teacher_seconds, one.training_seconds))
+
+    def _sample(self) -> Sample:
+        now = time.monotonic()
+        try:
+            teacher = resident_bytes(self._nodes.pid('teacher'))
+        except (OSError, IndexError, ValueError):  # there is none, or it has just ended
+            teacher = None
+        return Sample(
+            now, {name: account.totals(now) for name, account in self.record.accounts.items()},
+            teacher or None, resident_bytes(), sum(self._remembered.values()))
+
+
+def sums(totals: dict[str, Totals]) -> Totals:
+    """Return what all robots have done together."""
+    return sum(totals.values(), Totals(refused=Counter(), rejected=Counter()))
+
+
+def as_dict(value: Totals | Served | Happening | SoakSettings) -> dict:
+    """Return a record as JSON can hold it."""
+    return asdict(value)
