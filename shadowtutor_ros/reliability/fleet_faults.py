@@ -1,8 +1,8 @@
 """
-The faults of a fleet. Each is a generator function: up to its ``yield`` it puts the fault in, then out.
+The faults of a fleet. Each is a generator function that puts a fault in, and out again.
 
-What it yields is how long the fault lasts: seconds, or what tells that it has happened. A new one
-needs its function alone. Those of a single student and its teacher are in faults.py.
+What it yields in between is how long the fault lasts: seconds, or what tells that it has happened.
+A new one needs its function alone. Those of a single student and its teacher are in faults.py.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """Many simulated robots and one real teacher, for a long time, with random faults."""
 
-from collections import Counter
 from contextlib import closing, ExitStack
-from dataclasses import asdict, dataclass, field
 import os
 from pathlib import Path
 import random
@@ -21,9 +19,10 @@ from shadowtutor_ros.models.student.inference import use_threads
 from shadowtutor_ros.msg import TeacherStatus
 from shadowtutor_ros.nodes.processes import keep_local, Nodes, ProcessError
 from shadowtutor_ros.nodes.running import qos, resident_bytes
-from shadowtutor_ros.reliability.account import Account, Happening, Totals
+from shadowtutor_ros.reliability.account import Happening
 from shadowtutor_ros.reliability.fleet_faults import (
     FLEET_FAULTS, FleetFault, Lasting, NEEDS_FAULTY_TEACHER)
+from shadowtutor_ros.reliability.record import Record, Sample, Served, SoakSettings
 from shadowtutor_ros.reliability.robots import Cameras, frames_of, Robot
 
 #: Seconds in which the teacher starts, and robots and teacher find one another.
@@ -43,92 +42,6 @@ _ANSWERS = 'it knows'
 
 #: The teacher whose network fails when it is told to.
 _FAULTY = 'shadowtutor_ros.reliability.faulty_teacher:FaultyTeacher'
-
-
-@dataclass(frozen=True)
-class SoakSettings:
-    """
-    What is run.
-
-    :ivar robots: their number.
-    :ivar seconds: for how long.
-    :ivar videos: what they see, in turn; see :func:`frames_of`.
-    :ivar teacher, teacher_weights: as the parameters of the teacher node.
-    :ivar width, fps: of the frames.
-    :ivar fault_every: seconds from the beginning of a fault to that of the next; 0: none.
-    :ivar seed: of which faults come when, and to whom.
-    """
-
-    robots: int
-    seconds: float
-    videos: tuple[str, ...] = ('scene',)
-    teacher: str = 'scene'
-    teacher_weights: str = 'DEFAULT'
-    width: int = 320
-    fps: float = 5.0
-    fault_every: float = 10.0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Served:
-    """
-    A key frame that the teacher has answered, by its status; times in seconds.
-
-    :ivar time: when that was known.
-    :ivar robot: whose it was.
-    :ivar waiting: that it waited.
-    :ivar service: from then on to its answer.
-    :ivar teacher, training: parts of that.
-    """
-
-    time: float
-    robot: str
-    waiting: float
-    service: float
-    teacher: float
-    training: float
-
-
-@dataclass
-class Sample:
-    """
-    How things stood at a time.
-
-    :ivar totals: by robot.
-    :ivar teacher_bytes, robots_bytes: memory of the processes; None where there was none.
-    :ivar remembered_bytes: that the teacher's key frames take of it.
-    """
-
-    time: float
-    totals: dict[str, Totals]
-    teacher_bytes: int | None
-    robots_bytes: int
-    remembered_bytes: int
-
-
-@dataclass
-class Record:
-    """
-    All that was seen, on one clock.
-
-    :ivar begin, end: of what counts.
-    :ivar videos: what each robot has seen.
-    :ivar missed: key frames that were answered between two statuses of the teacher, so that their
-        times are not among those of :attr:`served`.
-    :ivar wrong: what ended it or went wrong by itself.
-    """
-
-    settings: SoakSettings
-    begin: float = 0.0
-    end: float = 0.0
-    videos: dict[str, str] = field(default_factory=dict)
-    accounts: dict[str, Account] = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
-    served: list[Served] = field(default_factory=list)
-    missed: int = 0
-    happenings: list[Happening] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
 
 
 class Soak:
@@ -213,12 +126,8 @@ class Soak:
             if 'Traceback' in log.read_text(errors='replace'):
                 self.record.wrong.append(f'a traceback in {log.name}')
 
-    def run(self, on_sample: Callable[[Sample], None]) -> None:
-        """
-        Let it run for its time, and take a sample every second.
-
-        :param on_sample: is handed each.
-        """
+    def run(self) -> None:
+        """Let it run for its time, and take a sample every second."""
         end = self.record.begin + self.settings.seconds
         faults = threading.Thread(target=self._put_faults, name='faults', daemon=True)
         faults.start()
@@ -227,7 +136,6 @@ class Soak:
             while True:
                 sample = self._sample()
                 self.record.samples.append(sample)
-                on_sample(sample)
                 if self._failed or sample.time >= end:
                     break
                 if self._teacher_expected:
@@ -407,13 +315,3 @@ class Soak:
         return Sample(
             now, {name: account.totals(now) for name, account in self.record.accounts.items()},
             teacher or None, resident_bytes(), sum(self._remembered.values()))
-
-
-def sums(totals: dict[str, Totals]) -> Totals:
-    """Return what all robots have done together."""
-    return sum(totals.values(), Totals(refused=Counter(), rejected=Counter()))
-
-
-def as_dict(value: Totals | Served | Happening | SoakSettings) -> dict:
-    """Return a record as JSON can hold it."""
-    return asdict(value)
