@@ -17,12 +17,13 @@ from rich.table import Column, Table
 
 from shadowtutor_ros.commands import CommandError
 from shadowtutor_ros.commands.progress import Speaker, WorkStatus
+from shadowtutor_ros.evaluation.settings import parse_setting
 from shadowtutor_ros.limits import MIN_SIDE
 from shadowtutor_ros.reliability.account import Totals
 from shadowtutor_ros.reliability.record import Record, SoakSettings, sums
-from shadowtutor_ros.reliability.soak_report import (
-    last_fault, MODEL_HEAD, model_inputs, model_rows, ROBOT_HEAD, robot_rows, teacher_rows,
-    write_report)
+from shadowtutor_ros.reliability.soak_tables import (
+    COUNT_HEAD, count_rows, last_fault, MODEL_HEAD, model_inputs, model_rows, teacher_rows,
+    TIME_HEAD, time_rows, write_report)
 
 #: Exit status after Ctrl-C, as of other commands.
 _INTERRUPTED = 130
@@ -48,6 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'none')
     parser.add_argument('--seed', type=int, default=0, help='of the faults: which, when, to whom')
     parser.add_argument(
+        '--set', action='append', default=[], metavar='NAME=VALUE', help='a parameter of students '
+        'or teacher, as for `evaluate`: max_updates=8, update_timeout=30, …; may be given several '
+        'times')
+    parser.add_argument(
         '--out', type=Path, default=Path('soak_output'), help='folder for tables, plot and logs')
 
 
@@ -66,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.teacher or ('scene' if set(arguments.video) == {'scene'}
                               else 'maskrcnn_resnet50_fpn'),
         arguments.teacher_weights, arguments.width, arguments.fps, arguments.fault_every,
-        arguments.seed)
+        arguments.seed, dict(map(parse_setting, arguments.set)))
     console, interrupted = Console(), False
     with ExitStack() as stack:
         with WorkStatus(console, 'starting') as status:
@@ -134,14 +139,15 @@ class _View:
 
 
 def _share(done: Totals) -> str:
-    return f'{done.masks_in_time / done.frames:.1%}' if done.frames else '–'
+    return f'{min(1.0, done.masks_in_time / done.frames):.1%}' if done.frames else '–'
 
 
 def _print(report: dict, console: Console) -> None:
-    table = Table(ROBOT_HEAD[0], *(Column(head, justify='right') for head in ROBOT_HEAD[1:]))
-    for row in robot_rows(report):
-        table.add_row(*row)
-    console.print(table)
+    for head, rows in ((COUNT_HEAD, count_rows(report)), (TIME_HEAD, time_rows(report))):
+        table = Table(head[0], *(Column(name, justify='right') for name in head[1:]))
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
     table = Table(title='the teacher; times: median (95 %)', show_header=False)
     for row in teacher_rows(report):
         table.add_row(*row)

@@ -99,12 +99,13 @@ class Account:
     :param robot: its name.
     :param frame_seconds: from an image to the next.
 
-    :ivar periods: time of each key frame, and the seconds after which its robot wanted the next.
+    :ivar periods: of each key frame but the first of a session its time, the seconds since the
+        last one, and those after which the robot wanted it.
     """
 
     def __init__(self, robot: str, frame_seconds: float):
         self.robot = robot
-        self.periods: list[tuple[float, float]] = []
+        self.periods: list[tuple[float, float, float]] = []
         self._frame_seconds = frame_seconds
         self._lock = threading.Lock()
         self._sessions: list[ClientCounters] = []
@@ -158,12 +159,12 @@ class Account:
         with self._lock:
             last = self._last
             if last is not None and last.answered is not None:
-                wanted = now - last.sent
+                passed = wanted = now - last.sent
                 if last.answered - last.sent > stride:  # it waited for the answer
                     # It would have been the first frame that is due.
                     frames = math.ceil(stride / self._frame_seconds - 1e-6)
-                    wanted = min(wanted, frames * self._frame_seconds)
-                self.periods.append((now, wanted))
+                    wanted = min(passed, frames * self._frame_seconds)
+                self.periods.append((now, passed, wanted))
             self._last = self._key_frames[session, number] = KeyFrameSent(now, patience)
 
     def add_bytes_up(self, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from shadowtutor_ros.reliability.account import Account, Happening, Totals
 
@@ -18,6 +19,7 @@ class SoakSettings:
     :ivar width, fps: of the frames.
     :ivar fault_every: seconds from the beginning of a fault to that of the next; 0: none.
     :ivar seed: of which faults come when, and to whom.
+    :ivar parameters: of student and teacher nodes, other than their defaults.
     """
 
     robots: int
@@ -29,6 +31,7 @@ class SoakSettings:
     fps: float = 5.0
     fault_every: float = 10.0
     seed: int = 0
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

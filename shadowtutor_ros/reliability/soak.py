@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 import random
 import secrets
+import shutil
 import signal
 import threading
 import time
@@ -17,8 +18,11 @@ from rclpy.node import Node
 
 from shadowtutor_ros.models.student.inference import use_threads
 from shadowtutor_ros.msg import TeacherStatus
+from shadowtutor_ros.nodes.parameters import Parameter, ParameterError
 from shadowtutor_ros.nodes.processes import keep_local, Nodes, ProcessError
 from shadowtutor_ros.nodes.running import qos, resident_bytes
+from shadowtutor_ros.nodes.student_parameters import STUDENT
+from shadowtutor_ros.nodes.teacher_parameters import TEACHER
 from shadowtutor_ros.reliability.account import Happening
 from shadowtutor_ros.reliability.fleet_faults import (
     FLEET_FAULTS, FleetFault, Lasting, NEEDS_FAULTY_TEACHER)
@@ -71,7 +75,12 @@ class Soak:
 
     def __enter__(self) -> 'Soak':
         settings, out = self.settings, self._out
+        names = {parameter.name for parameter in (*STUDENT, *TEACHER)}
+        if unknown := settings.parameters.keys() - names:
+            raise ParameterError(f"{', '.join(sorted(unknown))}: no parameter of a node")
         out.mkdir(parents=True, exist_ok=True)
+        for log in out.glob('*.log'):  # of a run before
+            log.unlink()
         os.environ['ROS_LOG_DIR'] = str(out / 'logs')
         keep_local()
         use_threads(1)
@@ -82,7 +91,8 @@ class Soak:
             frames[number] = frames_of(
                 video, number, settings.width, settings.fps, settings.seconds)
             self.record.videos[f'robot{number + 1}'] = video
-        self._state = out / f'teacher_state{self._namespace.replace("/", "_")}'
+        shutil.rmtree(out / 'soak_state', ignore_errors=True)
+        self._state = out / 'soak_state' / 'teacher'
         self._fault = out / 'teacher_fault.txt'
         self.break_teacher('')
         with ExitStack() as stack:
@@ -99,9 +109,8 @@ class Soak:
                 name = f'robot{number + 1}'
                 self._say(f'starting robot {number + 1} of {settings.robots}')
                 robot = Robot(
-                    f'{self._namespace}/{name}', name, images, settings.fps, {
-                        'threads': 1, 'device': 'cpu', 'image_transport': 'compressed',
-                        'state_folder': str(out / 'robots_state')}, context)
+                    f'{self._namespace}/{name}', name, images, settings.fps,
+                    self._student_parameters(), context)
                 stack.callback(robot.stop)
                 robot.start(resume=False)
                 self.robots.append(robot)
@@ -199,7 +208,7 @@ class Soak:
         """Let the teacher find a file in the place of its state folder, or the folder again."""
         aside = self._state.with_suffix('.aside')
         if blocked:
-            self._state.mkdir(exist_ok=True)
+            self._state.mkdir(parents=True, exist_ok=True)
             self._state.rename(aside)
             self._state.touch()
         else:
@@ -256,12 +265,18 @@ class Soak:
     def _is_faulty(self) -> bool:
         return self.settings.teacher == 'scene' and self.settings.fault_every > 0
 
+    def _student_parameters(self) -> dict:
+        return {
+            **_of_table(STUDENT, self.settings.parameters), 'threads': 1, 'device': 'cpu',
+            'image_transport': 'compressed', 'state_folder': str(self._state.parent / 'robots')}
+
     def _teacher_parameters(self) -> dict:
         settings = self.settings
         parameters = {
             'robots': [f'{self._namespace}/*'], 'max_robots': settings.robots,
             'teacher': settings.teacher, 'teacher_weights': settings.teacher_weights,
-            'threads': 1, 'status_period': _STATUS_PERIOD, 'state_folder': str(self._state)}
+            'threads': 1, 'status_period': _STATUS_PERIOD, 'state_folder': str(self._state),
+            **_of_table(TEACHER, settings.parameters)}
         if settings.fault_every:
             parameters['save_period'] = _SAVE_PERIOD
         if self._is_faulty:
@@ -315,3 +330,10 @@ class Soak:
         return Sample(
             now, {name: account.totals(now) for name, account in self.record.accounts.items()},
             teacher or None, resident_bytes(), sum(self._remembered.values()))
+
+
+def _of_table(table: tuple[Parameter, ...], values: dict) -> dict:
+    """Return those values that are of a node's table, as its parameters."""
+    return {parameter.name: list(value) if isinstance(value, tuple) else value
+            for parameter in table
+            if (value := values.get(parameter.name)) is not None}

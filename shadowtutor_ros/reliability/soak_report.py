@@ -1,15 +1,11 @@
-"""What a soak came to: judged, held against the queueing model, as tables, JSON and a plot."""
+"""What a soak came to: judged, and held against the queueing model; no ROS here."""
 
-from collections import Counter
 from dataclasses import asdict
-import json
-from pathlib import Path
 from statistics import fmean, median, pvariance
-from typing import Any, Iterable, Sequence
+from typing import Any, Sequence
 
 from shadowtutor_ros.algorithms.fleet_model import Service, teacher_load
-from shadowtutor_ros.evaluation.plots import headless_pyplot
-from shadowtutor_ros.reliability.account import between, Happening, in_words, quantile, Totals
+from shadowtutor_ros.reliability.account import between, quantile, Totals
 from shadowtutor_ros.reliability.record import Record, Sample, sums
 
 #: Share of a robot's images that have to have a mask before the next image is due.
@@ -28,13 +24,6 @@ AGREEMENT = 0.2
 #: Key frames that a comparison needs at least.
 _ENOUGH = 20
 
-_DPI = 100
-_PLOT_SPAN = 5.0
-
-ROBOT_HEAD = (
-    'robot', 'frames', 'masks in time', 'key frames', 'updates', 'refused', 'rejected',
-    'timed out', 'taken, lost', 'waited s', 'update after s', 'kB up', 'kB down')
-
 
 def make_report(record: Record) -> dict[str, Any]:
     """
@@ -46,10 +35,10 @@ def make_report(record: Record) -> dict[str, Any]:
     wrong = list(record.wrong)
     robots = [_robot(record, name, wrong) for name in record.accounts]
     memory = {
-        'teacher': _memory(record, [
+        'teacher': _memory([
             (sample.time, sample.teacher_bytes and sample.teacher_bytes - sample.remembered_bytes)
             for sample in record.samples]),
-        'robots': _memory(record, [
+        'robots': _memory([
             (sample.time, sample.robots_bytes) for sample in record.samples])}
     for name, judged in memory.items():
         if judged['flat'] is False:
@@ -116,7 +105,7 @@ def _utilisation(record: Record, since: float) -> float | None:
     return min(1.0, (sum(served) + missed) / (record.end - since))
 
 
-def _memory(record: Record, series: list[tuple[float, int | None]]) -> dict[str, Any]:
+def _memory(series: list[tuple[float, int | None]]) -> dict[str, Any]:
     """
     Judge whether a process has kept its size.
 
@@ -166,251 +155,30 @@ def compare(record: Record) -> dict[str, Any] | None:
     since = record.begin + min(30.0, 0.2 * (record.end - record.begin))
     served = [one for one in record.served if one.time >= since]
     answered = [one for account in record.accounts.values() for one in account.answered(since)]
-    wanted = [seconds for account in record.accounts.values()
-              for _, seconds in between(account.periods, since, record.end)]
-    if min(map(len, (served, answered, wanted))) < _ENOUGH:
+    periods = [one for account in record.accounts.values()
+               for one in between(account.periods, since, record.end)]
+    if min(map(len, (served, answered, periods))) < _ENOUGH:
         return None
     service = [one.service for one in served]
     mean = fmean(service)
     answer = fmean(one.answered - one.sent for one in answered)
     # Of one key frame, so that it does not matter which the teacher's status has missed.
     t_net = max(0.0, fmean(one.answered - one.sent - one.total_seconds for one in answered))
+    wanted = fmean(seconds for *_, seconds in periods)
     load = teacher_load(
-        len(record.accounts), Service(mean, pvariance(service) / mean ** 2), t_net,
-        fmean(wanted))
+        len(record.accounts), Service(mean, pvariance(service) / mean ** 2), t_net, wanted)
     measured = {
         'utilisation': _utilisation(record, since),
-        'waiting_s': fmean(one.waiting for one in served), 'update_after_s': answer}
+        'waiting_s': fmean(one.waiting for one in served), 'update_after_s': answer,
+        'period_s': fmean(seconds for _, seconds, _ in periods)}
     predicted = {
-        'utilisation': load.utilisation, 'waiting_s': load.waiting, 'update_after_s': load.answer}
+        'utilisation': load.utilisation, 'waiting_s': load.waiting, 'update_after_s': load.answer,
+        'period_s': load.period}
     return {
         'key_frames': len(served), 't_ti_s': fmean(one.teacher for one in served),
         'training_s': fmean(one.training for one in served), 'service_s': mean,
         'service_variation': pvariance(service) / mean ** 2, 't_net_s': t_net,
-        'period_s': fmean(wanted), 'measured': measured, 'predicted': predicted,
+        'wanted_period_s': wanted, 'measured': measured, 'predicted': predicted,
         'agrees': {name: abs(predicted[name] - value) <= AGREEMENT * value or (
             name == 'waiting_s' and abs(predicted[name] - value) <= AGREEMENT * mean)
             for name, value in measured.items()}}
-
-
-# --- tables --------------------------------------------------------------------------------------
-
-def robot_rows(report: dict[str, Any]) -> list[list[str]]:
-    """Return a row for each robot, below :data:`ROBOT_HEAD`."""
-    return [[
-        one['name'], f"{one['frames']:,}", _percent(one['masks_in_time'], one['frames']),
-        str(one['key_frames']), str(one['updates_applied']), in_words(Counter(one['refused'])),
-        in_words(Counter(one['rejected'])), str(one['timed_out']),
-        f"{one['key_frames_by_fate']['taken']}, {one['key_frames_by_fate']['lost']}",
-        _two(one['waiting_s']), _two(one['update_after_s']), f"{one['bytes_up'] / 1e3:,.0f}",
-        f"{one['bytes_down'] / 1e3:,.0f}"] for one in report['robots']]
-
-
-def teacher_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what there is to say of the teacher and of memory: what, and how much."""
-    teacher, memory = report['teacher'], report['memory']
-    rows = [
-        ('key frames', f"{teacher['key_frames']} answered, over {report['seconds']:.0f} s"),
-        ('at work', _share(teacher['utilisation'])),
-        ('a key frame waited', f"{_two(teacher['waiting_s'])} s"),
-        ('and was served in', f"{_two(teacher['service_s'])} s")]
-    for name, judged in memory.items():
-        text = 'unknown'
-        if judged['first'] is not None:
-            text = f"{judged['first'] / 1e6:,.0f} MB, then {judged['last'] / 1e6:,.0f} MB" if (
-                judged['flat'] is not None) else f"{judged['first'] / 1e6:,.0f} MB (not judged)"
-        rows.append((f'memory of the {name}', text))
-    return rows
-
-
-MODEL_HEAD = ('', 'measured', 'model')
-_MODEL_ROWS = (
-    ('utilisation', 'the teacher is at work'), ('waiting_s', 'a key frame waits'),
-    ('update_after_s', 'an update comes after'))
-
-
-def model_rows(model: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return rows below :data:`MODEL_HEAD`."""
-    def shown(name: str, value: float) -> str:
-        return f'{value:.1%}' if name == 'utilisation' else f'{1e3 * value:,.0f} ms'
-    return [(text, shown(name, model['measured'][name]), shown(
-        name, model['predicted'][name]) + ('' if model['agrees'][name] else ' (differs)'))
-        for name, text in _MODEL_ROWS]
-
-
-def model_inputs(model: dict[str, Any]) -> str:
-    """Say what the model was given."""
-    return (
-        f"from {model['key_frames']} key frames: t_ti {1e3 * model['t_ti_s']:.0f} ms, training "
-        f"{1e3 * model['training_s']:.0f} ms, service {1e3 * model['service_s']:.0f} ms (squared "
-        f"variation {model['service_variation']:.2f}), t_net {1e3 * model['t_net_s']:.0f} ms, a "
-        f"key frame wanted every {model['period_s']:.2f} s")
-
-
-def as_markdown(report: dict[str, Any]) -> str:
-    """Return a report as tables in Markdown."""
-    faults = Counter(one['text'] for one in report['faults'])
-    parts = [_markdown(ROBOT_HEAD, robot_rows(report)), _markdown(
-        ('teacher', ''), teacher_rows(report))]
-    if report['model']:
-        parts.append(_markdown(MODEL_HEAD, model_rows(report['model'])))
-        parts.append(f"{model_inputs(report['model'])}\n")
-    if faults:
-        parts.append(_markdown(('fault', 'times'), [
-            (text, str(count)) for text, count in sorted(faults.items())]))
-    parts.append(''.join(f'- {line}\n' for line in report['wrong']) or 'Nothing went wrong.\n')
-    return '\n'.join(parts)
-
-
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return ''.join(
-        f"| {' | '.join(line)} |\n" for line in (head, ['---'] * len(head), *rows))
-
-
-def _percent(part: int, whole: int) -> str:
-    return f'{part / whole:.1%}' if whole else '–'
-
-
-def _share(value: float | None) -> str:
-    return '–' if value is None else f'{value:.0%} of the time'
-
-
-def _two(spread: dict[str, float | None]) -> str:
-    """Return median and 95 % quantile."""
-    if spread['median'] is None:
-        return '–'
-    return f"{spread['median']:.2f} ({spread['95 %']:.2f})"
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-def write_report(record: Record, folder: Path) -> tuple[dict[str, Any], list[Path]]:
-    """
-    Write soak.json, soak.md and soak.png.
-
-    :returns: the report, and the files.
-    """
-    report = make_report(record)
-    files = [folder / f'soak.{suffix}' for suffix in ('json', 'md', 'png')]
-    files[0].write_text(json.dumps(report, indent=1) + '\n')
-    files[1].write_text(as_markdown(report))
-    plot(record, files[2])
-    return report, files
-
-
-def plot(record: Record, path: Path) -> None:
-    """Plot the run over time as a PNG."""
-    pyplot = headless_pyplot()
-    figure, axes = pyplot.subplots(
-        5, 1, sharex=True, figsize=(11, 12.5), layout='constrained')
-    _plot_masks(axes[0], record)
-    _plot_times(axes[1], record)
-    _plot_updates(axes[2], record)
-    _plot_bytes(axes[3], record)
-    _plot_memory(axes[4], record)
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        for one in record.happenings:
-            axis.axvspan(
-                one.begin - record.begin, min(one.end, record.end) - record.begin,
-                color='tab:red' if not one.robot else 'tab:orange', alpha=0.25, linewidth=0.8)
-    _name_faults(axes[0], record)
-    axes[-1].set(xlabel='seconds', xlim=(0, max(1.0, record.end - record.begin)))
-    for axis in axes:
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize='small')
-    figure.savefig(path, dpi=_DPI)
-    pyplot.close(figure)
-
-
-def _name_faults(axis: Any, record: Record) -> None:
-    """Write above a plot which faults there were, as far as they do not lie on one another."""
-    room, last = (record.end - record.begin) / 75, -1e9
-    for one in record.happenings:
-        at = one.begin - record.begin
-        if at - last < room:
-            continue
-        last = at
-        axis.annotate(
-            f"{one.name} {one.robot.removeprefix('robot')}".strip(), (at, 1.02),
-            xycoords=('data', 'axes fraction'), rotation=90, fontsize=6,
-            horizontalalignment='left', verticalalignment='bottom')
-
-
-def _spans(record: Record) -> list[tuple[Sample, Sample]]:
-    """Return samples about :data:`_PLOT_SPAN` apart, two and two."""
-    step = max(1, round(_PLOT_SPAN))
-    chosen = record.samples[::step]
-    return list(zip(chosen, chosen[1:]))
-
-
-def _plot_masks(axis: Any, record: Record) -> None:
-    times, least, mean = [], [], []
-    for before, after in _spans(record):
-        shares = [
-            done.masks_in_time / done.frames for name in after.totals
-            if (done := after.totals[name] - before.totals[name]).frames]
-        if shares:
-            times.append(after.time - record.begin)
-            least.append(100 * min(shares))
-            mean.append(100 * fmean(shares))
-    axis.plot(times, mean, label='all robots')
-    axis.plot(times, least, linewidth=0.8, label='the one with least')
-    axis.axhline(100 * MASKS, color='0.5', linestyle=':', linewidth=1)
-    axis.set(ylabel='masks in time, %', ylim=(min([*least, 90]) - 2, 101))
-
-
-def _plot_times(axis: Any, record: Record) -> None:
-    delays = sorted(
-        (one.answered - record.begin, one.answered - one.sent)
-        for account in record.accounts.values() for one in account.answered(record.begin))
-    waits = [(one.time - record.begin, one.waiting) for one in record.served
-             if one.time >= record.begin]
-    for values, label in ((delays, 'update comes after'), (waits, 'waited at the teacher')):
-        if values:
-            axis.plot(*zip(*values), '.', markersize=3, label=label)
-    axis.set(ylabel='seconds', ylim=(0, None))
-
-
-def _plot_updates(axis: Any, record: Record) -> None:
-    spans = [(after.time - record.begin, after.time - before.time,
-              sums(after.totals) - sums(before.totals)) for before, after in _spans(record)]
-    series: dict[str, list[float]] = {'applied': [done.applied for _, _, done in spans]}
-    for kind in ('refused', 'rejected'):
-        for reason in sorted({reason for *_, done in spans for reason in getattr(done, kind)}):
-            series[f'{kind}: {reason}'] = [getattr(done, kind)[reason] for *_, done in spans]
-    series['timed out'] = [done.timed_out for *_, done in spans]
-    if spans:
-        axis.stackplot([at for at, *_ in spans], *(
-            [value / seconds for value, (_, seconds, _) in zip(values, spans)]
-            for values in series.values()), labels=list(series), step='pre')
-    axis.set(ylabel='key frames a second')
-
-
-def _plot_bytes(axis: Any, record: Record) -> None:
-    spans = _spans(record)
-    times = [after.time - record.begin for _, after in spans]
-    for way, label in (('bytes_up', 'up'), ('bytes_down', 'down')):
-        axis.plot(times, [
-            8e-3 * (getattr(sums(after.totals), way) - getattr(sums(before.totals), way))
-            / (after.time - before.time) for before, after in spans], label=label)
-    axis.set(ylabel='all robots, kbit/s', ylim=(0, None))
-
-
-def _plot_memory(axis: Any, record: Record) -> None:
-    times = [sample.time - record.begin for sample in record.samples]
-    for label, values in (
-            ('teacher', [sample.teacher_bytes for sample in record.samples]),
-            ('of it key frames', [sample.remembered_bytes for sample in record.samples]),
-            ('all robots', [sample.robots_bytes for sample in record.samples])):
-        axis.plot(times, [float('nan') if value is None else value / 1e6 for value in values],
-                  label=label)
-    axis.set(ylabel='memory, MB', ylim=(0, None))
-
-
-def last_fault(happenings: Sequence[Happening]) -> str:
-    """Say which fault was put in last."""
-    if not happenings:
-        return ''
-    one = happenings[-1]
-    return f"{one.robot or 'all'}: {one.text}"

@@ -9,7 +9,7 @@ from shadowtutor_ros.reliability.account import (
 
 @pytest.fixture
 def account():
-    """Return the account of a robot with five frames a second, and its first session's counters."""
+    """Return the account of a robot with five frames a second, in its first session."""
     account = Account('robot1', 0.2)
     account.counters = ClientCounters()
     account.begin_session(account.counters)
@@ -138,7 +138,8 @@ def test_the_period_that_is_wanted(account):
     send(account, 5, 15.0, stride=1.0)   # the one before was never answered
     account.begin_session(ClientCounters())
     send(account, 1, 16.0, session=8)    # of another session
-    assert [seconds for _, seconds in account.periods] == pytest.approx([1.2, 1.2, 0.6])
+    assert [wanted for *_, wanted in account.periods] == pytest.approx([1.2, 1.2, 0.6])
+    assert [passed for _, passed, _ in account.periods] == pytest.approx([1.2, 2.0, 0.6])
 
 
 def test_words_and_numbers():
