@@ -7,6 +7,7 @@ DDS; the camera's images alone are handed over without it, as JPEG.
 
 from functools import lru_cache
 import heapq
+import random
 import threading
 import time
 from typing import Callable
@@ -34,6 +35,9 @@ from shadowtutor_ros.world.scenes import FRAME_RATE, LOOKS, Scene
 #: Seconds of a clip that are played, again and again: what a camera delivers must not be made
 #: meanwhile, since making it is no work of a robot's.
 CLIP_SECONDS = 60.0
+
+#: Seconds within which robots begin: as many as lie between two key frames.
+BEGIN = 6.0
 
 #: Quality of the camera's JPEG images.
 _JPEG = 90
@@ -233,7 +237,9 @@ class Cameras:
     """
     Hand robots their images, each at a steady rate, from ``with`` to its end.
 
-    They are not in step: each has its own part of the time between two images.
+    They are not in step: each has its own part of the time between two images. Nor do they begin
+    at once: robots that all send their first key frame at the same moment wait for one another,
+    and would go on to do so as long as their strides are alike.
     """
 
     def __init__(self, robots: list[Robot], fps: float, monotonic: Callable[[], float]):
@@ -253,7 +259,9 @@ class Cameras:
 
     def _play(self) -> None:
         begin, count = self._now(), len(self._robots)
-        due = [(begin + index * self._period / count, index) for index in range(count)]
+        due = sorted((
+            begin + index * self._period / count + random.Random(index).uniform(0, BEGIN), index)
+            for index in range(count))
         while True:
             at, index = due[0]
             if self._closed.wait(max(0.0, at - self._now())):

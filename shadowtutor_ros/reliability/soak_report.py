@@ -164,9 +164,10 @@ def compare(record: Record) -> dict[str, Any] | None:
     answer = fmean(one.answered - one.sent for one in answered)
     # Of one key frame, so that it does not matter which the teacher's status has missed.
     t_net = max(0.0, fmean(one.answered - one.sent - one.total_seconds for one in answered))
-    wanted = fmean(seconds for *_, seconds in periods)
+    wanted = [seconds for *_, seconds in periods]
     load = teacher_load(
-        len(record.accounts), Service(mean, pvariance(service) / mean ** 2), t_net, wanted)
+        len(record.accounts), Service(mean, pvariance(service) / mean ** 2), t_net, wanted,
+        1 / record.settings.fps)
     measured = {
         'utilisation': _utilisation(record, since),
         'waiting_s': fmean(one.waiting for one in served), 'update_after_s': answer,
@@ -178,7 +179,7 @@ def compare(record: Record) -> dict[str, Any] | None:
         'key_frames': len(served), 't_ti_s': fmean(one.teacher for one in served),
         'training_s': fmean(one.training for one in served), 'service_s': mean,
         'service_variation': pvariance(service) / mean ** 2, 't_net_s': t_net,
-        'wanted_period_s': wanted, 'measured': measured, 'predicted': predicted,
+        'wanted_period_s': fmean(wanted), 'measured': measured, 'predicted': predicted,
         'agrees': {name: abs(predicted[name] - value) <= AGREEMENT * value or (
             name == 'waiting_s' and abs(predicted[name] - value) <= AGREEMENT * mean)
             for name, value in measured.items()}}

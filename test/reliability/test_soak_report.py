@@ -126,6 +126,7 @@ def test_masks_that_are_late_fail():
 
 def test_a_key_frame_that_is_lost_fails_but_for_a_fault():
     record = live()
+    record.accounts['robot2'].begin_session(ClientCounters(key_frames_sent=1))
     record.accounts['robot2'].add_key_frame(1, 10 ** 6, record.begin + 100.0, 10.0, 1.0)
     lines = make_report(record)['wrong']
     assert 'robot2: 1 key frames got no answer in time, without a fault' in lines
