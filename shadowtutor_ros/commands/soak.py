@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name, least in (('robots', 1), ('minutes', 0.01), ('width', MIN_SIDE), ('fps', 0.1)):
+    for name, least in (('robots', 1), ('minutes', 0.01), ('width', 2 * MIN_SIDE), ('fps', 0.1)):
         if not getattr(arguments, name) >= least:
             raise CommandError(
                 f'--{name} is {getattr(arguments, name)}: expected {least} at least')

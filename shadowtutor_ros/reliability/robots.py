@@ -10,7 +10,6 @@ import heapq
 import random
 import threading
 import time
-from typing import Callable
 
 import cv2
 import numpy as np
@@ -242,10 +241,9 @@ class Cameras:
     and would go on to do so as long as their strides are alike.
     """
 
-    def __init__(self, robots: list[Robot], fps: float, monotonic: Callable[[], float]):
+    def __init__(self, robots: list[Robot], fps: float):
         self._robots = robots
         self._period = 1 / fps
-        self._now = monotonic
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._play, name='cameras', daemon=True)
 
@@ -258,15 +256,15 @@ class Cameras:
         self._thread.join()
 
     def _play(self) -> None:
-        begin, count = self._now(), len(self._robots)
+        begin, count = time.monotonic(), len(self._robots)
         due = sorted((
             begin + index * self._period / count + random.Random(index).uniform(0, BEGIN), index)
             for index in range(count))
         while True:
             at, index = due[0]
-            if self._closed.wait(max(0.0, at - self._now())):
+            if self._closed.wait(max(0.0, at - time.monotonic())):
                 return
-            now = self._now()
+            now = time.monotonic()
             self._robots[index].take_frame(now)
             # What is late makes the next ones late: no camera catches up.
             heapq.heapreplace(due, (max(at, now - self._period) + self._period, index))

@@ -115,7 +115,7 @@ class Soak:
                 robot.start(resume=False)
                 self.robots.append(robot)
                 self.record.accounts[name] = robot.account
-            stack.enter_context(Cameras(self.robots, settings.fps, time.monotonic))
+            stack.enter_context(Cameras(self.robots, settings.fps))
             self._say('waiting until every robot is tutored')
             self.wait(lambda: all(
                 account.totals(0.0).applied for account in self.record.accounts.values()),
