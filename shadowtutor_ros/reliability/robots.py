@@ -6,6 +6,7 @@ DDS; the camera's images alone are handed over without it, as JPEG.
 """
 
 from functools import lru_cache
+import gc
 import heapq
 import random
 import threading
@@ -191,6 +192,9 @@ class Robot:
         self._thread.join(_END_TIMEOUT)
         node.destroy_node()
         self.account.end_robot(node.queued)
+        del node
+        # Nothing is left of a robot whose process has ended; nodes refer to themselves.
+        gc.collect()
 
     def take_frame(self, now: float) -> None:
         """Let the camera deliver the next image, where the robot is running."""

@@ -14,9 +14,9 @@ MASKS = 0.95
 #: By so much of it a process may have grown.
 GROWTH = 0.1
 
-#: Seconds: a process lives for so long before its memory is looked at, which is then the median
-#: over so long, at the beginning and at the end.
-_WARM_UP, _SPAN = 30.0, 60.0
+#: Share of a process's life in which it fills what it keeps within bounds, such as places and what
+#: threads have needed; and seconds that memory is then looked at, at first and at last.
+_WARM_UP, _SPAN = 1 / 3, 60.0
 
 #: What model and measurement may differ by; waiting times also by so much of a service.
 AGREEMENT = 0.2
@@ -110,9 +110,8 @@ def _memory(series: list[tuple[float, int | None]]) -> dict[str, Any]:
     Judge whether a process has kept its size.
 
     A teacher that was killed begins anew: what is looked at is the longest time that the process
-    was not; from half a minute after its beginning, so that it has loaded what it needs, the
-    median of the first minute against that of the last. Key frames that the teacher remembers,
-    within bounds that it states, are not counted.
+    was not, but for its first third: the median of the first minute after that against that of the
+    last. Key frames that the teacher remembers, within bounds that it states, are not counted.
     """
     lives, life = [], []
     for at, value in series:
@@ -124,10 +123,10 @@ def _memory(series: list[tuple[float, int | None]]) -> dict[str, Any]:
             life.append((at, value))
     life = max([*lives, life], key=len)
     seconds = life[-1][0] - life[0][0] if life else 0.0
-    if seconds < _WARM_UP + 2 * _SPAN:
+    if (1 - _WARM_UP) * seconds < 2 * _SPAN:
         last = median(value for _, value in life) if life else None
         return {'seconds': seconds, 'first': last, 'last': last, 'flat': None}
-    begin, end = life[0][0] + _WARM_UP, life[-1][0]
+    begin, end = life[0][0] + _WARM_UP * seconds, life[-1][0]
     first = median(value for at, value in life if begin <= at <= begin + _SPAN)
     last = median(value for at, value in life if at >= end - _SPAN)
     return {'seconds': seconds, 'first': first, 'last': last,

@@ -145,7 +145,8 @@ def mega(value):
 
 @pytest.mark.parametrize('memory, flat', [
     (lambda at: mega(500), True),
-    (lambda at: mega(500 + at / 10), True),             # 5 %
+    (lambda at: mega(500 + at / 10), True),             # 4 %
+    (lambda at: mega(500 + 3 * min(at, 70)), True),     # it fills what it keeps
     (lambda at: mega(500 + at), False),
     (lambda at: mega(min(500, 20 * at)), True),         # it is loading
     (lambda at: mega(500 + at % 120), None),            # no life is long enough to tell
