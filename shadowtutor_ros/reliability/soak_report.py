@@ -175,7 +175,8 @@ def compare(record: Record) -> dict[str, Any] | None:
         'utilisation': load.utilisation, 'waiting_s': load.waiting, 'update_after_s': load.answer,
         'period_s': load.period}
     return {
-        'key_frames': len(served), 't_ti_s': fmean(one.teacher for one in served),
+        'key_frames': len(served), 'disturbed': bool(record.happenings),
+        't_ti_s': fmean(one.teacher for one in served),
         'training_s': fmean(one.training for one in served), 'service_s': mean,
         'service_variation': pvariance(service) / mean ** 2, 't_net_s': t_net,
         'wanted_period_s': fmean(wanted), 'measured': measured, 'predicted': predicted,

@@ -75,7 +75,8 @@ def model_inputs(model: dict[str, Any]) -> str:
         f"from {model['key_frames']} key frames: t_ti {1e3 * model['t_ti_s']:.0f} ms, training "
         f"{1e3 * model['training_s']:.0f} ms, service {1e3 * model['service_s']:.0f} ms (squared "
         f"variation {model['service_variation']:.2f}), t_net {1e3 * model['t_net_s']:.0f} ms, a "
-        f"key frame wanted every {model['wanted_period_s']:.2f} s")
+        f"key frame wanted every {model['wanted_period_s']:.2f} s"
+        + ('; it knows of no faults' if model['disturbed'] else ''))
 
 
 def as_markdown(report: dict[str, Any]) -> str:

@@ -107,7 +107,9 @@ def test_a_model_that_does_not_agree_is_said():
     assert model['agrees'] == {
         'utilisation': True, 'waiting_s': False, 'update_after_s': True, 'period_s': True}
     text = as_markdown(make_report(record))
-    assert text.count('(differs)') == 1
+    assert text.count('(differs)') == 1 and 'no faults' not in text
+    record.happenings.append(Happening('burst', 'all at once', '', record.begin, record.begin))
+    assert 'no faults' in as_markdown(make_report(record))
 
 
 def test_too_little_to_compare():
