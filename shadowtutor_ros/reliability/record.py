@@ -60,14 +60,14 @@ class Sample:
     How things stood at a time.
 
     :ivar totals: by robot.
-    :ivar teacher_bytes, robots_bytes: memory of the processes; None where there was none.
+    :ivar teacher_bytes, robots_bytes: memory of the processes; None where it is not known.
     :ivar remembered_bytes: that the teacher's key frames take of it.
     """
 
     time: float
     totals: dict[str, Totals]
     teacher_bytes: int | None
-    robots_bytes: int
+    robots_bytes: int | None
     remembered_bytes: int
 
 

@@ -16,11 +16,12 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
+from shadowtutor_ros.memory import resident_bytes
 from shadowtutor_ros.models.student.inference import use_threads
 from shadowtutor_ros.msg import TeacherStatus
 from shadowtutor_ros.nodes.parameters import Parameter, ParameterError
 from shadowtutor_ros.nodes.processes import keep_local, Nodes, ProcessError
-from shadowtutor_ros.nodes.running import qos, resident_bytes
+from shadowtutor_ros.nodes.running import qos
 from shadowtutor_ros.nodes.student_parameters import STUDENT
 from shadowtutor_ros.nodes.teacher_parameters import TEACHER
 from shadowtutor_ros.reliability.account import Happening
@@ -323,13 +324,18 @@ class Soak:
 
     def _sample(self) -> Sample:
         now = time.monotonic()
-        try:
-            teacher = resident_bytes(self._nodes.pid('teacher'))
-        except (OSError, IndexError, ValueError):  # there is none, or it has just ended
-            teacher = None
         return Sample(
             now, {name: account.totals(now) for name, account in self.record.accounts.items()},
-            teacher or None, resident_bytes(), sum(self._remembered.values()))
+            _bytes_of(self._nodes.pid('teacher')), _bytes_of('self'),
+            sum(self._remembered.values()))
+
+
+def _bytes_of(pid: int | str) -> int | None:
+    """Return the memory of a process; None where there is none, or the system does not say."""
+    try:
+        return resident_bytes(pid) or None
+    except (OSError, IndexError, ValueError):  # it has just ended, say
+        return None
 
 
 def _of_table(table: tuple[Parameter, ...], values: dict) -> dict:
