@@ -67,7 +67,9 @@ def _robot(record: Record, name: str, wrong: list[str]) -> dict[str, Any]:
         wrong.append(f'{name}: {in_time:.1%} of its images had a mask in time, {MASKS:.0%} are '
                      'wanted')
     if fates['lost']:
-        wrong.append(f"{name}: {fates['lost']} key frames got no answer in time, without a fault")
+        wrong.append(
+            f"{name}: {fates['lost']} key frames got no answer in time, without a fault: they were "
+            'lost, or the teacher is too slow for so many robots')
     wrong += [f'{name}: {line}' for line in account.faults(begin, record.happenings)]
     delays = [one.answered - one.sent for one in account.answered(begin)]
     waiting = [one.waiting for one in record.served if one.robot == name and one.time >= begin]
