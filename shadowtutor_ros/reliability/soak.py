@@ -30,8 +30,8 @@ from shadowtutor_ros.reliability.fleet_faults import (
 from shadowtutor_ros.reliability.record import Record, Sample, Served, SoakSettings
 from shadowtutor_ros.reliability.robots import Cameras, frames_of, Robot
 
-#: Seconds in which the teacher starts, and robots and teacher find one another.
-PATIENCE = 120.0
+#: Seconds in which the teacher starts, and robots and teacher find one another, on a busy machine.
+PATIENCE = 300.0
 
 #: Seconds from one sample to the next.
 SAMPLE_PERIOD = 1.0
