@@ -42,6 +42,10 @@ _STATUS_PERIOD = 0.2
 #: Seconds from one save of a session to the next, so that one that is killed has saved some.
 _SAVE_PERIOD = 10.0
 
+#: Robots have computers of their own. Where they share one with the teacher, it gets what they
+#: leave of it.
+_GIVES_WAY = ('nice', '-n', '5')
+
 #: What the teacher's log says once it answers.
 _ANSWERS = 'it knows'
 
@@ -190,7 +194,7 @@ class Soak:
         def said() -> int:
             return log.read_text(errors='replace').count(_ANSWERS) if log.exists() else 0
         before = said()
-        self._nodes.start('teacher')
+        self._nodes.start('teacher', _GIVES_WAY)
         self._teacher_expected = True
         return lambda: said() > before
 

@@ -68,8 +68,8 @@ def _robot(record: Record, name: str, wrong: list[str]) -> dict[str, Any]:
                      'wanted')
     if fates['lost']:
         wrong.append(
-            f"{name}: {fates['lost']} key frames got no answer in time, without a fault: they were "
-            'lost, or the teacher is too slow for so many robots')
+            f"{name}: {fates['lost']} key frames got no answer in time, without a fault: they "
+            'were lost, or the teacher is too slow for so many robots')
     wrong += [f'{name}: {line}' for line in account.faults(begin, record.happenings)]
     delays = [one.answered - one.sent for one in account.answered(begin)]
     waiting = [one.waiting for one in record.served if one.robot == name and one.time >= begin]
