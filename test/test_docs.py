@@ -138,7 +138,7 @@ def test_arguments_of_commands_are_known(page, capsys):
 
 
 #: What takes minutes, has no end, or needs a network or a GPU; each has tests of its own.
-LONG = ('benchmark', 'dashboard', 'demo', 'faults', 'fuzz', 'link', 'pretrain')
+LONG = ('benchmark', 'dashboard', 'demo', 'faults', 'fuzz', 'link', 'pretrain', 'soak')
 
 #: Combinations of options that ran: further ones differ in values, whose names are looked at.
 RAN = set()

@@ -2,16 +2,21 @@
 How many robots a teacher can serve: a queueing model of key frames that wait for one another.
 
 A robot sends a key frame, waits for its answer while it goes on inferring, and sends the next one
-``period`` seconds after the last, or when the answer has come, if that is later. So there are
-never more key frames under way than robots: a closed queueing network of one server (the teacher,
-which takes one key frame at a time) and a delay (the robot, and the network).
+``period`` seconds after the last or, if the answer comes later than that, with the first frame
+after it. So there are never more key frames under way than robots: a closed queueing network of
+one server (the teacher, which takes one key frame at a time) and a delay (the robot, and the
+network).
 
 Solved by mean value analysis (Reiser and Lavenberg, 1980): what an arriving key frame finds is
 what is there on average with one robot less. For service times that are not exponential, with the
 correction for what is left of the one in service (Reiser, 1979, as in Pollaczek and Khinchine).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+import math
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -68,29 +73,36 @@ class Load:
     period: float
 
 
-def teacher_load(robots: int, service: Service, t_net: float, period: float) -> Load:
+def teacher_load(
+        robots: int, service: Service, t_net: float, period: float | Sequence[float],
+        frame: float = 0.0) -> Load:
     """
     Compute how a teacher does with so many robots that are alike.
 
     :param robots: 1 or more.
     :param service: of a key frame.
     :param t_net: seconds that a key frame and its update are on the network.
-    :param period: seconds from a key frame to the next that a robot wants.
+    :param period: seconds from a key frame to the next that a robot wants: its mean, or some that
+        were measured. Where these differ much and answers take about as long, the mean alone says
+        too little: short ones wait for the answer, and long ones leave the teacher without work.
+    :param frame: seconds from a frame of a robot to the next.
     :raises ValueError: if a number is out of its range.
     """
-    if robots < 1 or service.mean <= 0 or t_net < 0 or period <= 0:
+    periods = np.atleast_1d(np.asarray(period, float))
+    if robots < 1 or service.mean <= 0 or t_net < 0 or frame < 0 or not (
+            periods.size and periods.min() > 0):
         raise ValueError(
-            f'{robots} robots, {service.mean} s of service, {t_net} s of network, a period of '
-            f'{period} s: expected one robot or more, and times above 0')
+            f'{robots} robots, {service.mean} s of service, {t_net} s of network, {periods.size} '
+            f'periods from {periods.min(initial=math.inf)} s on, a frame every {frame} s: '
+            'expected one robot or more, and times above 0')
     # The robot thinks for what the answer leaves of the period: where that is nothing, it sends
-    # at once. The longer it thinks the longer the period, so the right time can be enclosed.
-    low, high = 0.0, period
-    at_once = _response(robots, service, t_net)
-    if t_net + at_once >= period:
-        high = 0.0
-    while high - low > 1e-6 * period:
+    # with the next frame, half a frame later on average. The longer it thinks the sooner answers
+    # come, but by no more than that, so the right time can be enclosed.
+    low, high = frame / 2, max(frame / 2, float(periods.max()))
+    while high - low > 1e-6 * periods.mean():
         think = (low + high) / 2
-        if think + t_net + _response(robots, service, t_net + think) < period:
+        answer = t_net + _response(robots, service, t_net + think)
+        if think < np.maximum(frame / 2, periods - answer).mean():
             low = think
         else:
             high = think

@@ -23,7 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line, with all subcommands."""
     from shadowtutor_ros.commands import (
         benchmark, dashboard, demo, evaluate, export, faults, fuzz, link, plan, pretrain, report,
-        security)
+        security, soak)
 
     parser = argparse.ArgumentParser(
         prog='shadowtutor', description='ShadowTutor: distributed partial distillation of '
@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar='command')
     for command in (
             benchmark, dashboard, demo, evaluate, export, faults, fuzz, link, plan, pretrain,
-            report, security):
+            report, security, soak):
         name = command.__name__.rpartition('.')[2]
         summary = command.__doc__.strip().partition('\n')[0].rstrip('.')
         subparser = subparsers.add_parser(

@@ -416,10 +416,11 @@ class Teacher(Node):
             'megabytes': _number(self.summary.get('resident_megabytes')),
             'robots': [{
                 'name': shown(name), 'level': level,
-                'classes': shown(values.get('classes', '')),
+                **{key: shown(values.get(key, '')) for key in ('classes', 'refusals')},
                 **{key: _number(values.get(key)) for key in (
-                    'key_frames_answered', 'waiting', 'metric_after', 'teacher_seconds',
-                    'training_seconds', 'total_seconds', 'replay_megabytes')}}
+                    'key_frames_answered', 'waiting', 'metric_after', 'waiting_seconds',
+                    'teacher_seconds', 'training_seconds', 'total_seconds', 'share_of_time',
+                    'replay_megabytes')}}
                 for name, (level, _, values) in sorted(self.robots.items())],
             'warnings': [vars(one) for one in self.warnings(now)],
             'lines': list(self.lines)}

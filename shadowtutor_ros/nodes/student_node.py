@@ -507,13 +507,16 @@ class StudentNode(ParameterNode):
                     self._say_format(message.image.format.partition(';')[0])
                 self._bytes_up += len(message.image.data)
                 self._sent.append((key_frame.number, len(message.image.data)))
-                self._key_frame.publish(message)
+                self._publish_key_frame(message)
             except Exception as error:  # one that fails counts as lost, after its time-out
                 if not self.context.ok():
                     return
                 self.get_logger().error(
                     f'a key frame could not be sent: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
+
+    def _publish_key_frame(self, message: KeyFrameMessage) -> None:
+        self._key_frame.publish(message)
 
     def _say_format(self, image_format: str) -> None:
         """Say what 'auto' has come to, wherever that is something else."""

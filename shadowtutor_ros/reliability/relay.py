@@ -27,11 +27,11 @@ class Lane:
     """
     One direction of the relay.
 
-    :param publish: passes a message on.
+    :ivar publish: passes a message on.
     """
 
     def __init__(self, publish: Callable[[Any], None]):
-        self._publish = publish
+        self.publish = publish
         self._rule: Rule | None = None
         self._wanted: Callable[[Any], bool] = _any
         self._remaining: float = 0
@@ -57,12 +57,12 @@ class Lane:
         """Take a message and pass on what the rule makes of it."""
         rule = self._rule  # which another thread may take back meanwhile
         if rule is None or not self._remaining or not self._wanted(message):
-            self._publish(message)
+            self.publish(message)
             return
         for index, passed in enumerate(rule(message)):
             if index:
                 time.sleep(_APART)
-            self._publish(passed)
+            self.publish(passed)
         if self._rule is rule:
             self._remaining -= 1
 

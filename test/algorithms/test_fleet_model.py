@@ -8,8 +8,12 @@ import pytest
 from shadowtutor_ros.algorithms.fleet_model import most_robots, Service, teacher_load
 
 
-def simulate(robots, service_times, t_net, periods, count=20000, seed=0):
+def simulate(robots, service_times, t_net, periods, count=20000, seed=0, frame=0.0):
     """Play robots and a teacher that takes one key frame at a time; return what it came to."""
+    def at_a_frame(time, number):
+        """Return when the first frame of a robot comes from a time on."""
+        begin = frame * number / robots
+        return begin + frame * np.ceil((time - begin) / frame) if frame else time
     random = np.random.default_rng(seed)
     # When each key frame reaches the teacher, and when it was sent.
     sent = random.uniform(0, periods(random), robots)
@@ -28,7 +32,7 @@ def simulate(robots, service_times, t_net, periods, count=20000, seed=0):
         free = start + service
         answer = free + t_net / 2
         answers.append(answer - sent[number])
-        sent[number] = max(answer, sent[number] + periods(random))
+        sent[number] = at_a_frame(max(answer, sent[number] + periods(random)), number)
         heapq.heappush(queue, (sent[number] + t_net / 2, number))
     return work / (free - begin), waited / len(answers), float(np.mean(answers))
 
@@ -47,6 +51,30 @@ def test_agrees_with_a_simulation(robots, steps, max_updates):
     # Where there is hardly any, within a fifth of the time of service.
     assert load.waiting == pytest.approx(waiting, rel=0.3, abs=0.2 * service.mean)
     assert load.answer == pytest.approx(answer, rel=0.2)
+
+
+@pytest.mark.parametrize('robots', [2, 3, 4, 5, 6, 10])
+@pytest.mark.parametrize('frame', [0.0, 0.2, 0.5])
+def test_periods_of_several_kinds_and_frames(robots, frame):
+    periods = [1.2, 2.4]
+    load = teacher_load(robots, Service(0.4, 0.03), 0.02, periods, frame)
+    utilisation, waiting, answer = simulate(
+        robots, lambda random: 0.4 * random.uniform(0.7, 1.3), 0.02,
+        lambda random: random.choice(periods) - frame / 2, frame=frame)
+    assert load.utilisation == pytest.approx(utilisation, rel=0.1)
+    assert load.waiting == pytest.approx(waiting, rel=0.3, abs=0.2 * 0.4)
+    assert load.answer == pytest.approx(answer, rel=0.2)
+
+
+def test_the_mean_of_different_periods_says_too_little():
+    # As strides are where some scenes are hard: most as short as can be, and some long.
+    periods, service = [1.0] * 8 + [6.0] * 2, Service(0.4, 0.03)
+    _, waiting, _ = simulate(
+        5, lambda random: 0.4 * random.uniform(0.7, 1.3), 0.02, lambda random: random.choice(
+            periods))
+    assert teacher_load(5, service, 0.02, periods).waiting == pytest.approx(waiting, rel=0.25)
+    assert teacher_load(5, service, 0.02, float(np.mean(periods))).waiting > 2 * waiting
+    assert teacher_load(5, service, 0.02, [2.0] * 9) == teacher_load(5, service, 0.02, 2.0)
 
 
 def test_one_robot_waits_for_nobody():
@@ -90,7 +118,8 @@ def test_service_of_its_parts():
 
 @pytest.mark.parametrize('arguments', [
     (0, Service(0.1), 0.1, 1.0), (1, Service(0.0), 0.1, 1.0), (1, Service(0.1), -0.1, 1.0),
-    (1, Service(0.1), 0.1, 0.0)])
+    (1, Service(0.1), 0.1, 0.0), (1, Service(0.1), 0.1, []), (1, Service(0.1), 0.1, [1.0, 0.0]),
+    (1, Service(0.1), 0.1, 1.0, -0.1)])
 def test_what_cannot_be_is_refused(arguments):
     with pytest.raises(ValueError, match='expected one robot or more'):
         teacher_load(*arguments)

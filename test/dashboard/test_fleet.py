@@ -249,11 +249,15 @@ def test_parameters_are_shown_and_change(fleet):
 
 def test_a_teacher_says_how_it_does_with_each_robot(fleet):
     fleet.add_diagnostics('/teacher: robot /r1', 'warning', 'refused: classes 3', {
-        'metric_after': 'nan', 'key_frames_answered': '4', 'waiting': 'many'}, 1.0)
+        'metric_after': 'nan', 'key_frames_answered': '4', 'waiting': 'many',
+        'waiting_seconds': '0.25', 'share_of_time': '0.4', 'refusals': 'classes 3\n'}, 1.0)
     fleet.add_diagnostics('/nobody: robot /r1', 'error', 'x', {}, 1.0)
     report = fleet.report(1.0)['teachers']['/teacher']
     assert report['robots'][0]['key_frames_answered'] == 4
     assert report['robots'][0]['metric_after'] is None
     assert report['robots'][0]['waiting'] is None
+    assert report['robots'][0]['waiting_seconds'] == 0.25
+    assert report['robots'][0]['share_of_time'] == 0.4
+    assert report['robots'][0]['refusals'].strip('? ') == 'classes 3'
     assert words(fleet, 1.0, '/teacher') == [
         ('warning', 'robot /r1: refused: classes 3')]

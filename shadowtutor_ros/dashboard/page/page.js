@@ -273,9 +273,10 @@ class TeacherCard extends Card {
     fill(one('tbody', this.element), report.robots, () => report.robots.map((robot) => {
       const row = document.createElement('tr');
       row.append(...[
-        robot.name, `${robot.key_frames_answered}`, digits(robot.metric_after),
+        robot.name, `${robot.key_frames_answered}`, robot.refusals || '–',
+        digits(robot.metric_after), seconds(robot.waiting_seconds),
         seconds(robot.teacher_seconds), seconds(robot.training_seconds),
-        seconds(robot.total_seconds), `${robot.waiting}`,
+        seconds(robot.total_seconds), percent(robot.share_of_time), `${robot.waiting}`,
       ].map((text) => make('td', '', text)));
       row.title = robot.classes;
       return row;
@@ -290,6 +291,10 @@ function ago(time) {
 function seconds(value) {
   if (value === null || value === undefined) return '–';
   return value < 1 ? `${Math.round(value * 1e3)} ms` : `${digits(value)} s`;
+}
+
+function percent(value) {
+  return value === null || value === undefined ? '–' : `${Math.round(100 * value)} %`;
 }
 
 function bytes(value) {

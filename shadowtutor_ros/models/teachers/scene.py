@@ -24,7 +24,8 @@ class SceneTeacher:
 
     def __init__(self) -> None:
         self.vocabulary = VOCABULARY
-        self._scene = lru_cache(maxsize=2)(Scene)
+        # A robot is in one scene; to make one takes as long as many frames of it.
+        self._scene = lru_cache(maxsize=16)(Scene)
 
     def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
         """
