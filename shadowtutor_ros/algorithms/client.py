@@ -72,7 +72,7 @@ class ClientSettings:
     max_stride: int = MAX_STRIDE
     late_update: str = 'continue'
     update_timeout: float = 10.0
-    stride_rate: float = 10.0
+    stride_rate: float = 15.0
     drift: float = 0.45
     still: float = 0.08
     still_stride: int = 512

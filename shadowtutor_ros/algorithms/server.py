@@ -30,7 +30,7 @@ REMEMBERED = 4
 TABLES = 4
 
 #: Seconds without a key frame after which another student may take a student's place, where both
-#: are still there. A still scene sends one every ``still_stride``: 51 s by default.
+#: are still there. A still scene sends one every ``still_stride``: 34 s by default.
 SILENCE = 120.0
 
 #: Where a robot is not in step, the difference may be large. If its encoding costs more mean IoU
