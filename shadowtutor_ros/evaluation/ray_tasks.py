@@ -56,6 +56,9 @@ def run_ray_tasks(
     finally:
         for each in running:
             ray.cancel(each)
+        if running:  # they write what they have made
+            ray.wait([each.completed() for each in running], num_returns=len(running),
+                     timeout=GRACE)
 
 
 class _Broken(SystemExit):

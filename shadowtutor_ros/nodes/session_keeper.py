@@ -10,7 +10,7 @@ from typing import Any
 
 from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.nodes.session_files import SessionFiles
-from shadowtutor_ros.workers.base import Workers
+from shadowtutor_ros.workers.base import Workers, WorkersError
 
 
 @dataclass(eq=False)
@@ -110,7 +110,7 @@ class SessionKeeper:
             for robot, session in due.items():
                 if session.changed and (self._files is not None or self._workers.keeps):
                     session.changed, session.saved = False, time.perf_counter()
-                    self._save(robot, session.key_frames)
+                    self._save(robot, session)
                 if session.gone:
                     self._workers.remove(robot)
                     with self._work:
@@ -129,11 +129,16 @@ class SessionKeeper:
         return min((max(0.0, session.saved + period - now)
                     for session in self._sessions.values() if session.changed), default=None)
 
-    def _save(self, robot: int, key_frames: str) -> None:
+    def _save(self, robot: int, session: _Session) -> None:
         try:
             kept = self._workers.export(robot)
             if kept is not None and self._files is not None:
-                self._files.save(key_frames, *kept)
+                self._files.save(session.key_frames, *kept)
+        except WorkersError as error:
+            session.changed = True  # so that it is tried again
+            self._logger.warning(
+                f'the session of {session.key_frames} is not saved before the next time, since '
+                f'{error}', throttle_duration_sec=30.0)
         except Exception as error:  # of the disk, or of a GPU; robots are served all the same
             where = f'in {self._files.folder}' if self._files is not None else ''
             self._logger.error(

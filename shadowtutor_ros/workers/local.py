@@ -64,6 +64,8 @@ class LocalWorkers:
             self, tasks: Sequence[Task], on_answer: Callable[[Task, Answer], None],
             on_step: Callable[[], None]) -> None:
         """Answer key frames, as :class:`.base.Workers` has it, before this returns."""
+        # A robot may be gone by now.
+        tasks = [task for task in tasks if task.robot in self.desks]
         desks = [self.desks[task.robot] for task in tasks]
         with ExitStack() as held:
             for desk in desks:

@@ -88,34 +88,35 @@ class _SessionActor(_Actor):
     """One robot's session."""
 
     def __init__(
-            self, threads: int, device: str, student: Student,
+            self, threads: int, device: str, student: list,
             vocabulary: tuple[str, ...] | None, teacher_id: int, name: str):
         super().__init__(threads)
-        self._new = True
-        server = Server(student, _Elsewhere(vocabulary), ServerSettings(), time.perf_counter,
-                        choose_device(device), teacher_id, name)
-        self._desk = Desk(server)
-        try:
-            server.warm_up(360, 640)
-        except Exception as error:  # key frames may do better
-            self.end_without_cuda(error)
+        self._desk: Desk | None = None
+        self._make_server = lambda: Server(
+            _fetched(student), _Elsewhere(vocabulary), ServerSettings(), time.perf_counter,
+            choose_device(device), teacher_id, name)
 
     def begin(self, kept: list) -> tuple[int, int, str]:
         """
-        Go on from a kept session, if this actor is new.
+        Go on from a kept session, if this actor is new; what fails here is tried again.
 
         :param kept: the reference of one as its only item; empty: there is none.
         :returns: the session's number and last key frame, and why it could not be gone on from.
         """
-        import ray
-        problem, server = '', self._desk.server
-        if self._new and kept:
+        problem = ''
+        if self._desk is None:
+            server = self._make_server()
             try:
-                server.restore(*ray.get(kept[0]))
+                if kept:
+                    server.restore(*_fetched(kept))
             except SessionError as error:
                 problem = str(error)
-        self._new = False
-        session = server.session
+            try:
+                server.warm_up(360, 640)
+            except Exception as error:  # out of memory, say; key frames may do better
+                self.end_without_cuda(error)
+            self._desk = Desk(server)
+        session = self._desk.server.session
         return (session.id, session.last_number, problem) if session else (0, 0, problem)
 
     def answer(
@@ -130,9 +131,9 @@ class _SessionActor(_Actor):
         :param teacher: the actor that labels it.
         """
         import ray
-        self.begin(kept)
-        self._desk.server.settings = settings
         try:
+            self.begin(kept)
+            self._desk.server.settings = settings
             admitted = self._desk.admit(key_frame, waited, alone)
             if isinstance(admitted, Answer):
                 return admitted
@@ -143,8 +144,14 @@ class _SessionActor(_Actor):
             raise
 
     def export(self) -> Kept | None:
-        """Return the session."""
-        return self._desk.server.export()
+        """Return the session; None where there is none yet."""
+        return self._desk and self._desk.server.export()
+
+
+def _fetched(reference: list) -> Any:
+    """Return the object of a reference that was handed over as such, alone in a list."""
+    import ray
+    return ray.get(reference[0])
 
 
 class RayWorkers:
@@ -198,12 +205,16 @@ class RayWorkers:
             for _ in range(cluster.teachers)]
         self._capacity = cluster.teachers * cluster.batch * _AHEAD
         for actor in self._teachers:
-            self.vocabulary, problem = ray.get(actor.vocabulary.remote())
+            try:
+                self.vocabulary, problem = ray.get(actor.vocabulary.remote())
+            except ray.exceptions.RayError as error:
+                problem = f'the teacher cannot be loaded on the Ray cluster ({describe(error)})'
             if problem:
                 raise WorkersError(problem)
         session = ray.remote(_SessionActor).options(
             **_LASTING, num_gpus=gpus * cluster.session_gpus)
-        shared = ray.put(student)
+        # The reference itself: the node holds it, so that it is there for whatever is made again.
+        shared = [ray.put(student)]
         self._make_session = lambda teacher_id: session.remote(
             cluster.threads, cluster.device, shared, self.vocabulary, teacher_id, name)
 
@@ -274,6 +285,8 @@ class RayWorkers:
         """Hand key frames over; the answers come by threads of Ray's."""
         for task in tasks:
             with self._lock:
+                if task.robot not in self._sessions:  # it is gone by now
+                    continue
                 busy = list(self._busy.values())
                 teacher = self._busy[task.robot] = min(self._teachers, key=busy.count)
                 actor, kept = self._sessions[task.robot], self._kept[task.robot]
@@ -305,8 +318,8 @@ class RayWorkers:
         try:
             kept = self._ray.get(reference, timeout=EXPORT_TIMEOUT)
         except Exception as error:
-            raise WorkersError(f'the Ray cluster does not hand it out ({describe(error)})'
-                               ) from None
+            raise WorkersError(
+                f'the Ray cluster does not hand it out ({describe(error)})') from None
         if kept is not None:
             # A copy of this process's own: the reference's is lost with the actor's machine.
             copy = [self._ray.put(kept)]

@@ -53,6 +53,9 @@ def cluster(monkeypatch):
     monkeypatch.setenv('PYTHONPATH', os.pathsep.join(
         [str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]))
     monkeypatch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    # No process that may be of use later: this is one machine, of two cores at times.
+    monkeypatch.setenv('RAY_prestart_worker_first_driver', '0')
+    monkeypatch.setenv('RAY_enable_worker_prestart', '0')
     options = {'num_cpus': 1, 'object_store_memory': 100 * 2 ** 20}
     cluster = Cluster(
         initialize_head=True, head_node_args={**options, 'include_dashboard': False})
