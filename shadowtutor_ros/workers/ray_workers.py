@@ -34,6 +34,9 @@ _LASTING = {'max_restarts': -1, 'max_task_retries': -1, 'num_cpus': 0,
 #: Seconds that a session may take to be exported, since it may be on a machine that has just died.
 EXPORT_TIMEOUT = 30.0
 
+#: Seconds that leaving the cluster may take of the time that a node has to end.
+CLOSE_TIMEOUT = 0.5
+
 
 class _Actor:
     """What is common to all actors."""
@@ -329,6 +332,10 @@ class RayWorkers:
         return kept
 
     def close(self) -> None:
-        """Leave the cluster, and end it if it was made here."""
+        """
+        Leave the cluster, and end it if it was made here.
+
+        What that does not do within :data:`CLOSE_TIMEOUT` goes on, and ends with this process.
+        """
         self._stay.set()
-        self._thread.join()
+        self._thread.join(CLOSE_TIMEOUT)

@@ -63,6 +63,8 @@ def cluster(monkeypatch):
         cluster.add_node(**options)
     monkeypatch.setenv('RAY_ADDRESS', cluster.address)
     yield cluster
+    import ray
+    wait_for(lambda: not ray.is_initialized())  # the node has left it
     cluster.shutdown()
 
 
@@ -99,7 +101,7 @@ def machine_of(actor):
         lambda self: ray.get_runtime_context().get_node_id()))
 
 
-def test_updates_go_on_after_a_machine_has_died(ros, weights, cluster, capsys):
+def test_updates_go_on_after_a_machine_has_died(cluster, ros, weights, capsys):
     node = start(ros, weights, save_period=1.0)
     student = Student.load(weights)
     robots = [Robot(ros, student, name, seed) for seed, name in enumerate(NAMES)]
