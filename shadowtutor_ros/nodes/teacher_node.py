@@ -212,10 +212,10 @@ class TeacherNode(ParameterNode):
                 f"robots is {self.parameters['robots']}: two of them have the topic "
                 f'{updates.topic_name}')
         robot = Robot(name, updates, self.resolve_topic_name(f'{prefix}key_frames'))
-        self._keeper.add(robot.title, robot.key_frames, robot.teacher_id)
         robot.subscription = self.create_subscription(
             KeyFrameMessage, f'{prefix}key_frames',
             lambda message: self._on_key_frame(robot, message), **qos())
+        self._keeper.add(robot.title, robot.key_frames, robot.teacher_id)
         with self._work:
             self._robots.append(robot)
         self.get_logger().info(f'answering {robot.key_frames}')
