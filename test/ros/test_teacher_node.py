@@ -197,7 +197,7 @@ def test_key_frames_that_wait_together_are_labelled_together(
     monkeypatch.setattr(HeldBatches, 'begun', threading.Event())
     monkeypatch.setattr(HeldBatches, 'may_end', threading.Event())
     node = start(ros, weights, teacher='stub_teachers:HeldBatches', robots=names,
-                 teacher_batch=most)
+                 training_seconds=0.0, teacher_batch=most)
     student = Student.load(weights)
     updates = {name: ros.collect(WeightUpdate, f'{name}/weight_updates') for name in names}
     publishers = [ros.publisher(KeyFrame, f'{name}/key_frames') for name in names]
