@@ -14,7 +14,7 @@ PACKAGE = Path(shadowtutor_ros.__file__).parent
 FLOORS = (
     ('classes', 'errors', 'files', 'limits', 'memory'), ('metrics',), ('world',), ('wire',),
     ('sources',), ('models',),
-    ('algorithms',), ('evaluation', 'pretraining', 'nodes'),
+    ('algorithms',), ('workers',), ('evaluation', 'pretraining', 'nodes'),
     ('reliability', 'launching', 'dashboard'),
     ('commands',))
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

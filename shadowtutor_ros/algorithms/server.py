@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from shadowtutor_ros.algorithms import check_origin, part, SessionError
+from shadowtutor_ros.algorithms.labelling import label_together
 from shadowtutor_ros.algorithms.places import Places, signature
 from shadowtutor_ros.algorithms.student_training import (
     StudentTrainer, TrainingResult, TrainingSettings)
@@ -211,6 +212,25 @@ class Session:
         return self.student.with_classes(weights, old, new, self._origin)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Admitted:
+    """
+    A key frame that is to be labelled, and taught.
+
+    :ivar key_frame: as it was admitted.
+    :ivar session: that it belongs to.
+    :ivar classes: that it is to be labelled with.
+    :ivar settings: that hold for it.
+    :ivar since: when it was admitted, on the server's clock.
+    """
+
+    key_frame: KeyFrame
+    session: Session
+    classes: ClassTable
+    settings: ServerSettings
+    since: float
+
+
 class Server:
     """
     One robot's place on the server: the sessions of its student, one at a time.
@@ -278,6 +298,11 @@ class Server:
         session.heard = self._clock()
         self.session = session
 
+    @property
+    def expected_seconds(self) -> float:
+        """For how long an answer took of late, at best; 0 before the first."""
+        return min(self._services, default=0.0)
+
     def on_key_frame(
             self, key_frame: KeyFrame, on_step: Callable[[], None] = lambda: None,
             waited: float = 0.0, alone: bool = False) -> WeightUpdate | None:
@@ -289,21 +314,39 @@ class Server:
         restarted, say, it leads from the weights of the weights file, and holds the label, so that
         the robot can see whether they do better.
 
+        :param key_frame, waited, alone: as for :meth:`admit`.
+        :param on_step: called after every training step.
+        :returns: the answer; None where the key frame was answered before.
+        :raises KeyFrameError: as :meth:`admit` and :meth:`teach`, and where the teacher fails.
+        """
+        admitted = self.admit(key_frame, waited, alone)
+        if admitted is None:
+            return None
+        labelled = label_together(self._teacher, [key_frame.frame], [admitted.classes])[0]
+        return self.teach(admitted, labelled, self._clock() - admitted.since, on_step)
+
+    def admit(
+            self, key_frame: KeyFrame, waited: float = 0.0, alone: bool = False
+    ) -> Admitted | None:
+        """
+        Check that a key frame can be answered; the first half of :meth:`on_key_frame`.
+
+        Whoever labels it, together with those of other robots say, goes on with :meth:`teach`,
+        before the next one is admitted. Nothing of the frame itself is read here.
+
         :param key_frame: a new session's begins with the weights of the weights file, or goes on
             from the session before, see :meth:`Session.go_on`.
-        :param on_step: called after every training step.
         :param waited: seconds since it came.
         :param alone: whether no other student is known to send key frames to this place.
-        :returns: the answer; None where the key frame was answered before.
+        :returns: None where the key frame was answered before.
         :raises KeyFrameError: if it is refused: of another model or other weights, of a second
-            student, with classes that the teacher does not know, too late, its teacher fails, or
-            training does or gives weights that cannot be sent; :meth:`refuse` makes the answer.
-            The session goes on as if nothing had come.
+            student, with classes that the teacher does not know, or too late; :meth:`refuse` makes
+            the answer. The session goes on as if nothing had come.
         """
-        begin = self._clock()
+        now = self._clock()
         self._check_model(key_frame)
-        session = self._admit(key_frame, alone, begin)
-        session.heard = begin
+        session = self._admit(key_frame, alone, now)
+        session.heard = now
         if key_frame.number <= session.last_number:
             return None
         self._check_time(key_frame, waited)
@@ -311,28 +354,41 @@ class Server:
         classes = self._classes(session, key_frame)
         session.go_on(key_frame.weights_checksum, classes)
         # As they are now: they may change while the student is trained.
-        settings = dataclasses.replace(self.settings)
-        try:
-            teaching = self._teacher(key_frame.frame, classes)
-        except Exception as error:  # of anybody's code
-            raise KeyFrameError(
-                f'the teacher failed on the frame ({describe(error)})', 'unlabelled') from error
-        labelled = self._clock()
-        if classes.digest != session.classes.digest:
-            session.change_classes(classes)
+        return Admitted(key_frame, session, classes, dataclasses.replace(self.settings), now)
+
+    def teach(
+            self, admitted: Admitted, labelled: TeacherPrediction | KeyFrameError,
+            teacher_seconds: float, on_step: Callable[[], None] = lambda: None) -> WeightUpdate:
+        """
+        Train on a labelled key frame, and make the answer; the second half.
+
+        :param admitted: of :meth:`admit`.
+        :param labelled: what the teacher says of its frame, or why it says nothing.
+        :param teacher_seconds: that this took.
+        :param on_step: called after every training step.
+        :raises KeyFrameError: if the teacher has failed, training does or gives weights that
+            cannot be sent. The session goes on as if nothing had come.
+        """
+        if isinstance(labelled, KeyFrameError):
+            raise labelled
+        begin = self._clock()
+        session, settings = admitted.session, admitted.settings
+        if admitted.classes.digest != session.classes.digest:
+            session.change_classes(admitted.classes)
         session.trainer.settings = settings
         try:
-            update = self._teach(session, key_frame, teaching, settings, on_step, labelled)
+            update = self._teach(
+                session, admitted.key_frame, labelled, settings, on_step, begin)
         except KeyFrameError:
             raise
         except Exception as error:  # a label that does not fit, or out of memory
             reason = 'unlabelled' if isinstance(error, ValueError) else 'training'
             raise KeyFrameError(
                 f'the student could not be trained on it ({describe(error)})', reason) from error
-        end = self._clock()
-        self._services.append(end - begin)
+        training_seconds = self._clock() - begin
+        self._services.append(teacher_seconds + training_seconds)
         return dataclasses.replace(
-            update, teacher_seconds=labelled - begin, training_seconds=end - labelled)
+            update, teacher_seconds=teacher_seconds, training_seconds=training_seconds)
 
     def refuse(
             self, session_id: int, number: int, model_id: str, error: KeyFrameError
@@ -343,9 +399,7 @@ class Server:
         :param session_id, number, model_id: of the key frame.
         :param error: what :meth:`on_key_frame` raised, or the decoding of the key frame.
         """
-        return WeightUpdate(
-            session_id, number, model_id, self.teacher_id, self._name, Status.REFUSED,
-            error.reason, str(error), error.needed_seconds)
+        return refusal(self.teacher_id, self._name, session_id, number, model_id, error)
 
     def _check_model(self, key_frame: KeyFrame) -> None:
         if key_frame.model_id != self._model_id:
@@ -394,7 +448,7 @@ class Server:
                 f'it has {len(vocabulary)} names: {", ".join(vocabulary)[:300]}']), 'classes')
 
     def _check_time(self, key_frame: KeyFrame, waited: float) -> None:
-        expected = min(self._services, default=0.0)
+        expected = self.expected_seconds
         if not waited + expected <= key_frame.useful_seconds:  # NaN is no time either
             # What was slow once need not be so for ever.
             if self._services:
@@ -555,6 +609,21 @@ class Server:
                 'lower learning_rate, or choose encoding fp32', 'training') from None
         session.student.load_state_dict({**base, **unpacked})
         return packed
+
+
+def refusal(
+        teacher_id: int, teacher: str, session_id: int, number: int, model_id: str,
+        error: KeyFrameError) -> WeightUpdate:
+    """
+    Make the answer to a key frame that is refused.
+
+    :param teacher_id, teacher: who refuses it.
+    :param session_id, number, model_id: of the key frame.
+    :param error: what :meth:`Server.on_key_frame` raised, or the decoding of the key frame.
+    """
+    return WeightUpdate(
+        session_id, number, model_id, teacher_id, teacher, Status.REFUSED, error.reason,
+        str(error), error.needed_seconds)
 
 
 def _shared(

@@ -66,14 +66,28 @@ class Serving:
 
         :returns: None if nobody waits.
         """
+        return next(iter(self.choose_together(waiting, now, 1)), None)
+
+    def choose_together(
+            self, waiting: Iterable[Waiting], now: float, most: int) -> list[Waiting]:
+        """
+        Choose whom to serve at once, and in which order.
+
+        :param most: so many at most, at least 1.
+        :returns: the first whoever it is; besides it those alone that had no more than their
+            share, so that whoever comes meanwhile does not wait for another's excess.
+        """
         waiting = list(waiting)
         robots = {one.robot for one in waiting} | self._had.keys()
         modest = [one for one in waiting if self.share(one.robot, now) * len(robots) <= _MOST]
-        waiting = modest or waiting
-        urgent = [one for one in waiting if now - one.since > _URGENT * one.useful_seconds]
-        if urgent:
-            return max(urgent, key=lambda one: _loss(one, now))
-        return min(waiting, key=lambda one: one.since, default=None)
+        most = most if modest else 1
+        chosen, left = [], modest or waiting
+        while left and len(chosen) < most:
+            urgent = [one for one in left if now - one.since > _URGENT * one.useful_seconds]
+            chosen.append(max(urgent, key=lambda one: _loss(one, now)) if urgent
+                          else min(left, key=lambda one: one.since))
+            left.remove(chosen[-1])
+        return chosen
 
     def _time(self, robot: Hashable, now: float) -> float:
         seconds, then = self._had.get(robot, (0.0, now))

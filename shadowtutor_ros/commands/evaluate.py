@@ -29,6 +29,7 @@ from shadowtutor_ros.evaluation.label_cache import default_folder
 from shadowtutor_ros.evaluation.measure import measure_profile
 from shadowtutor_ros.evaluation.parallel import run_tasks
 from shadowtutor_ros.evaluation.profile import Link, load_profile, Profile
+from shadowtutor_ros.evaluation.ray_tasks import run_ray_tasks
 from shadowtutor_ros.evaluation.results import identify, Results, summarize
 from shadowtutor_ros.evaluation.settings import (
     default_settings, make_method, PAPER_SETTINGS, parse_setting)
@@ -111,6 +112,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     work = parser.add_argument_group('work and results')
     work.add_argument('--jobs', type=int, default=1, help='runs at a time, in processes')
+    work.add_argument(
+        '--ray', action='store_true', help='runs are done on the Ray cluster of the environment '
+        'variable RAY_ADDRESS, else on one that is made of this machine; its CPUs say how many at '
+        'a time. Videos, the cache of labels and folders to write are at the same places on all '
+        'its machines')
     work.add_argument(
         '--threads', type=int, default=1, help='that PyTorch computes with in each process; 0: '
         'its own choice. Another number gives other rounding, which grows over a run')
@@ -197,6 +203,10 @@ def _check(arguments: argparse.Namespace) -> None:
             raise CommandError(f'--{name} is {getattr(arguments, name)}: give {least} or above')
     if not getattr(arguments, 'playlist', 1.0) > 0:
         raise CommandError(f'--playlist is {arguments.playlist}: give minutes, above 0')
+    if arguments.ray and arguments.jobs > 1:
+        raise CommandError(
+            f'--jobs is {arguments.jobs}: leave it out, since with --ray the CPUs of the cluster '
+            'say how many runs are done at a time')
     if not 0 <= arguments.camera_jpeg <= 100:
         raise CommandError(f'--camera-jpeg is {arguments.camera_jpeg}: give 1 to 100, or 0')
 
@@ -384,4 +394,8 @@ def _run_with_progress(
             if work is label and counts[message.title] == message.done:
                 progress.update(bars[message.title], visible=False)
 
-        run_tasks(work, tasks, on_message, arguments.jobs, arguments.threads)
+        if arguments.ray:
+            gpus = 1.0 if arguments.device.startswith('cuda') else 0.0
+            run_ray_tasks(work, tasks, on_message, arguments.threads, gpus)
+        else:
+            run_tasks(work, tasks, on_message, arguments.jobs, arguments.threads)

@@ -180,7 +180,11 @@ TEACHER = (
         'robots', 'Namespaces of the robots whose key frames are answered: '
         f"\"['/robot1', '/robot2']\" or '/robot1, /robot2'; 'auto': all there are{_AS_IN_FILE}.",
         list),
-    *_TAUGHT, THREADS, WEIGHTS,
+    *_TAUGHT,
+    Argument(
+        'workers', "Who labels and trains: 'local', the node; 'ray', a Ray cluster"
+        f'{_AS_IN_FILE}.', choices=('', 'local', 'ray')),
+    THREADS, WEIGHTS,
     _params_file('params_file', 'config/teacher.yaml', 'the node'), PRESET, *_SECURED_TAIL)
 
 _DRIVER = (

@@ -79,8 +79,8 @@ def teacher(context: LaunchContext, values: Values) -> Launched:
         'teacher_node', values['teacher_name'], values,
         [*_files(values, 'teacher.yaml'),
          _given(values, (
-             'robots', 'state_folder', 'teacher', 'teacher_weights', 'threads', 'weights',
-             'use_sim_time'))])]
+             'robots', 'state_folder', 'teacher', 'teacher_weights', 'workers', 'threads',
+             'weights', 'use_sim_time'))])]
 
 
 def camera(context: LaunchContext, values: Values, **options) -> Launched:

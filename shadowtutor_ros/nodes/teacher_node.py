@@ -5,7 +5,9 @@ if __name__ == '__main__':
     from shadowtutor_ros.nodes.start import teacher_node
     raise SystemExit(teacher_node())
 
-import math
+from dataclasses import dataclass
+from functools import partial
+import secrets
 import threading
 import time
 
@@ -15,8 +17,7 @@ from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from std_msgs.msg import Header
 
-from shadowtutor_ros.algorithms import SessionError
-from shadowtutor_ros.algorithms.server import Server, ServerSettings
+from shadowtutor_ros.algorithms.server import refusal, ServerSettings
 from shadowtutor_ros.algorithms.serving import Serving, Waiting
 from shadowtutor_ros.memory import resident_bytes
 from shadowtutor_ros.models.student.base import Student
@@ -32,9 +33,13 @@ from shadowtutor_ros.nodes.parameters import ParameterError, ParameterNode, Para
 from shadowtutor_ros.nodes.robot_watch import AUTO, is_pattern, POLL_PERIOD, RobotWatch
 from shadowtutor_ros.nodes.running import fail, join, qos, run, steady_clock
 from shadowtutor_ros.nodes.session_files import SessionFiles, state_folder
+from shadowtutor_ros.nodes.session_keeper import SessionKeeper
 from shadowtutor_ros.nodes.teacher_parameters import TEACHER
-from shadowtutor_ros.wire.key_frame import KeyFrameDecoder, KeyFrameError
+from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameDecoder, KeyFrameError
 from shadowtutor_ros.wire.weight_update import Status
+from shadowtutor_ros.workers.base import Answer, Cluster, Task, Workers
+from shadowtutor_ros.workers.local import LocalWorkers
+from shadowtutor_ros.workers.ray_workers import RayWorkers
 
 #: Students on one robot's topics whose key frames may wait: one is right.
 STUDENTS = 4
@@ -42,21 +47,23 @@ STUDENTS = 4
 
 class Robot:
     """
-    One robot's place at the teacher: its session, and its newest key frame.
+    One robot's place at the teacher: its newest key frame, and what was done for it.
 
     :param name: its namespace.
-    :param server: its session.
     :param updates: publishes its weight updates.
     :param key_frames: the topic of its key frames.
 
+    :ivar teacher_id: that its updates are signed with.
     :ivar updates: None once the robot is gone; only with :attr:`publishing` held.
+    :ivar served: whether a key frame of its is being answered.
     """
 
-    def __init__(self, name: str, server: Server, updates: Publisher, key_frames: str):
+    def __init__(self, name: str, updates: Publisher, key_frames: str):
         self.name = name
         self.key_frames = key_frames
-        self.server = server
+        self.teacher_id = secrets.randbits(63) + 1
         self.updates = updates
+        self.served = False
         #: Each student's newest key frame that is not answered yet, and when it came. One student
         #: is served; another must not push its key frames out.
         self.waiting: dict[int, tuple[KeyFrameMessage, float]] = {}
@@ -64,10 +71,11 @@ class Robot:
         self.decoder = KeyFrameDecoder()
         self.subscription: Subscription | None = None
         self.publishing = threading.Lock()
-        #: Whether its session has changed since it was saved last, and when that was, on the
-        #: performance counter.
-        self.changed = False
-        self.saved = time.perf_counter()
+
+    @property
+    def title(self) -> str:
+        """What it is called in the log."""
+        return self.name or 'robot'
 
     def put(self, message: KeyFrameMessage, arrival: float) -> None:
         """Let a key frame wait; the newest of a student takes its place."""
@@ -82,15 +90,24 @@ class Robot:
         return Waiting(self.key_frames, arrival, message.useful_seconds, self.record.metric)
 
 
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A key frame that is being answered: whose it is, and when it came."""
+
+    robot: Robot
+    message: KeyFrameMessage
+    arrival: float
+
+
 class _Closing(BaseException):
     """The node ends while a key frame is answered."""
 
 
 class TeacherNode(ParameterNode):
     """
-    Answers key frames one at a time; each robot's newest one waits, for as long as is fair.
+    Has key frames answered; each robot's newest one waits, for as long as is fair.
 
-    Callbacks only hand over; one thread labels and trains.
+    Callbacks only hand over; one thread decodes, and lets the workers label and train.
     """
 
     def __init__(self, **kwargs):
@@ -98,18 +115,18 @@ class TeacherNode(ParameterNode):
         # First what destroy_node needs, should anything below fail.
         self.exit_status = 0
         self._robots: list[Robot] = []
-        #: By the topics of their key frames; used by the teaching thread alone.
+        #: By the topics of their key frames; only with the condition below held.
         self._serving = Serving()
         #: Those among them that were found in the graph, by their namespaces.
         self._found: dict[str, Robot] = {}
         #: Those whose topics could not be had; rights hold as long as the process.
         self._refused: set[str] = set()
-        #: Robots that are gone, whose sessions are to be saved.
-        self._gone: list[Robot] = []
         self._work = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
         self._student: Student | None = None
+        self._workers: Workers | None = None
+        self._keeper: SessionKeeper | None = None
 
         self.settings = ServerSettings()
         self.parameters = Parameters(self, TEACHER, self._fault, self._apply)
@@ -117,24 +134,17 @@ class TeacherNode(ParameterNode):
         if len(set(names)) != len(names):
             raise ParameterError(f'robots is {names}: expected each namespace once')
         use_threads(self.parameters['threads'])
-        device = choose_device(self.parameters['device'])
-        student = self._student = Student.load(self.parameters['weights'])
+        self._student = Student.load(self.parameters['weights'])
         if problem := self._fault(self.parameters.values):
             raise ParameterError(problem)
-        self.get_logger().info(f"loading the teacher {self.parameters['teacher']} on {device}")
-        teacher = load_teacher(
-            self.parameters['teacher'], self.parameters['teacher_weights'], device,
-            *(None if (value := self.parameters[f'{what}_threshold']) < 0 else value
-              for what in ('score', 'mask')))
-        known = teacher.vocabulary
+        self._workers = self._make_workers()
+        known = self._workers.vocabulary
         self.get_logger().info('it knows ' + (
             'any phrase' if known is None else f'{len(known)} names: {", ".join(known)[:200]}'))
-
         folder = state_folder(self.parameters['state_folder'])
-        self._files = SessionFiles(folder) if folder else None
-        self._make_server = lambda: Server(
-            student, teacher, self.settings, time.perf_counter, device,
-            name=self.get_fully_qualified_name())
+        self._keeper = SessionKeeper(
+            SessionFiles(folder) if folder else None, self._workers,
+            lambda: self.parameters['save_period'], self.get_logger())
         patterns = [name for name in names if is_pattern(name)]
         for name in names:
             if name not in patterns:
@@ -157,9 +167,30 @@ class TeacherNode(ParameterNode):
         with self._work:
             self._closed = True
             self._work.notify()
-        if self._thread is not None:
-            join([self._thread])
+        if self._keeper is not None:
+            self._keeper.close()
+            join([*filter(None, [self._thread]), self._keeper.thread])
+        if self._workers is not None:
+            self._workers.close()
         super().destroy_node()
+
+    def _make_workers(self) -> Workers:
+        values, name = self.parameters, self.get_fully_qualified_name()
+        teacher = (values['teacher'], values['teacher_weights'])
+        thresholds = (None if (value := values[f'{what}_threshold']) < 0 else value
+                      for what in ('score', 'mask'))
+        if values['workers'] == 'ray':
+            self.get_logger().info(
+                f"loading {values['teachers']} times the teacher {teacher[0]} on a Ray cluster")
+            return RayWorkers(
+                self._student, (*teacher, *thresholds), self.settings, name, Cluster(
+                    values['teachers'], values['teacher_batch'], values['teacher_gpus'],
+                    values['session_gpus'], values['device'], values['threads']))
+        device = choose_device(values['device'])
+        self.get_logger().info(f'loading the teacher {teacher[0]} on {device}')
+        return LocalWorkers(
+            self._student, load_teacher(*teacher, device, *thresholds), self.settings, device,
+            name, values['teacher_batch'])
 
     def _add_robot(self, name: str) -> Robot:
         """
@@ -180,12 +211,11 @@ class TeacherNode(ParameterNode):
             raise ParameterError(
                 f"robots is {self.parameters['robots']}: two of them have the topic "
                 f'{updates.topic_name}')
-        robot = Robot(
-            name, self._make_server(), updates, self.resolve_topic_name(f'{prefix}key_frames'))
-        self._restore(robot)
+        robot = Robot(name, updates, self.resolve_topic_name(f'{prefix}key_frames'))
         robot.subscription = self.create_subscription(
             KeyFrameMessage, f'{prefix}key_frames',
             lambda message: self._on_key_frame(robot, message), **qos())
+        self._keeper.add(robot.title, robot.key_frames, robot.teacher_id)
         with self._work:
             self._robots.append(robot)
         self.get_logger().info(f'answering {robot.key_frames}')
@@ -226,57 +256,7 @@ class TeacherNode(ParameterNode):
         self.get_logger().info(f'{robot.name} is gone')
         with self._work:
             self._robots.remove(robot)
-            self._gone.append(robot)
-            robot.saved = -math.inf  # so that it is due
-            self._work.notify()
-
-    def _restore(self, robot: Robot) -> None:
-        """Let a robot go on where it was before the teacher was started again, or it was gone."""
-        if self._files is None:
-            return
-        path = self._files.path(robot.key_frames)
-        try:
-            if (kept := self._files.load(robot.key_frames)) is None:
-                return
-            robot.server.restore(*kept)
-        except (SessionError, OSError) as error:
-            self.get_logger().warning(
-                f"{robot.name or 'robot'} begins anew, since its session in {path} cannot be gone "
-                f'on from: {error}')
-            return
-        session = robot.server.session
-        self.get_logger().info(
-            f"{robot.name or 'robot'}: goes on after key frame {session.last_number} of session "
-            f'{session.id}, from {path}')
-
-    def _save(self, robot: Robot) -> None:
-        """Save a robot's session; by the teaching thread."""
-        robot.changed, robot.saved = False, time.perf_counter()
-        try:
-            self._files.save(robot.key_frames, *robot.server.export())
-        except Exception as error:  # of the disk, or of a GPU; robots are served all the same
-            self.get_logger().error(
-                f'sessions cannot be saved in {self._files.folder} ({type(error).__name__}: '
-                f'{error}): a restarted teacher will begin anew; make room, or set state_folder',
-                throttle_duration_sec=600.0)
-
-    def _save_due(self, period: float) -> float | None:
-        """
-        Save the sessions that have changed for some time, and those of robots that are gone.
-
-        :param period: seconds from one time to the next.
-        :returns: seconds until the next is due; None where none has changed.
-        """
-        with self._work:
-            changed = [robot for robot in (*self._gone, *self._robots)
-                       if robot.changed and self._files]
-            self._gone = []
-        now = time.perf_counter()
-        due = [robot for robot in changed if now - robot.saved >= period]
-        for robot in due:
-            self._save(robot)
-        return min((robot.saved + period - now for robot in changed if robot not in due),
-                   default=None)
+        self._keeper.remove(robot.teacher_id)
 
     def _apply(self, values: dict) -> None:
         # Not all settings are parameters: the seed is none.
@@ -296,10 +276,10 @@ class TeacherNode(ParameterNode):
     def _on_key_frame(self, robot: Robot, message: KeyFrameMessage) -> None:
         arrival = time.perf_counter()
         # Those of a robot that follows another teacher; alone, this one answers all.
-        if (message.teacher_id not in (0, robot.server.teacher_id)
+        if (message.teacher_id not in (0, robot.teacher_id)
                 and self.count_publishers(robot.updates.topic_name) > 1):
             self.get_logger().info(
-                f"{robot.name or 'robot'}: '{plain(message.student)}' follows another teacher",
+                f"{robot.title}: '{plain(message.student)}' follows another teacher",
                 once=True)
             return
         with self._work:
@@ -321,25 +301,6 @@ class TeacherNode(ParameterNode):
         self._diagnostics.publish(teacher_diagnostics(
             records, self.get_fully_qualified_name(), teacher, memory, header))
 
-    def _next(self, timeout: float | None) -> tuple[Robot, KeyFrameMessage, float] | None:
-        """
-        Wait for a key frame.
-
-        :param timeout: seconds to wait at most.
-        :returns: None at the end, after the timeout, and where a robot is gone.
-        """
-        with self._work:
-            self._work.wait_for(lambda: self._closed or self._gone or any(
-                robot.waiting for robot in self._robots), timeout)
-            robots = {robot.key_frames: robot for robot in self._robots if robot.waiting}
-            if self._closed or self._gone or not robots:
-                return None
-            chosen = self._serving.choose(
-                (robot.as_waiting() for robot in robots.values()), time.perf_counter())
-            robot = robots[chosen.robot]
-            message, arrival = robot.waiting.pop(next(iter(robot.waiting)))
-            return robot, message, arrival
-
     def _go_on(self) -> None:
         """Break training off when the node ends."""
         if self._closed or not self.context.ok():
@@ -348,82 +309,114 @@ class TeacherNode(ParameterNode):
     def _answer_key_frames(self) -> None:
         try:
             # Here, so that robots find the teacher meanwhile.
-            self._make_server().warm_up(360, 640)
+            self._workers.warm_up()
         except Exception as error:  # out of memory, say; key frames may do better
             if cuda_is_lost(error):
                 return fail(self, f'{type(error).__name__}: {error}')
             self.get_logger().error(
                 f'the teacher could not be warmed up: {type(error).__name__}: {error}')
-        due = None
         while not self._closed:
+            jobs = self._next()
             try:
-                if (item := self._next(due)) is not None:
-                    self._serve(*item)
+                self._answer(jobs)
             except _Closing:
-                break
+                return
             except Exception as error:  # that nobody thought of; the next key frame may do better
+                for job in jobs:
+                    self._finish(job)
                 if cuda_is_lost(error):
                     return fail(self, f'{type(error).__name__}: {error}')
                 self.get_logger().error(
                     f'a key frame could not be answered: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
-            due = self._save_due(self.parameters['save_period'])
-        self._save_due(0.0)
 
-    def _serve(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
-        """Answer a key frame, and keep account of the time that this takes."""
-        begin = time.perf_counter()
-        robot.record.waiting_seconds = begin - arrival
-        try:
-            self._answer(robot, message, arrival)
-        finally:
-            now = time.perf_counter()
-            self._serving.served(robot.key_frames, now - begin, now)
-            robot.record.share = self._serving.share(robot.key_frames, now)
+    def _next(self) -> list[Job]:
+        """Wait for key frames, and choose whose are answered next; none at the end."""
+        with self._work:
+            self._work.wait_for(lambda: self._closed or self._workers.room and any(
+                robot.waiting and not robot.served for robot in self._robots))
+            if self._closed:
+                return []
+            robots = {robot.key_frames: robot for robot in self._robots
+                      if robot.waiting and not robot.served}
+            now, jobs = time.perf_counter(), []
+            for chosen in self._serving.choose_together(
+                    [robot.as_waiting() for robot in robots.values()], now, self._workers.room):
+                robot = robots[chosen.robot]
+                message, arrival = robot.waiting.pop(next(iter(robot.waiting)))
+                robot.served, robot.record.waiting_seconds = True, now - arrival
+                robot.record.student = plain(message.student)
+                jobs.append(Job(robot, message, arrival))
+            return jobs
 
-    def _answer(self, robot: Robot, message: KeyFrameMessage, arrival: float) -> None:
-        name, record = robot.name or 'robot', robot.record
-        record.student = plain(message.student)
-        try:
-            update = robot.server.on_key_frame(
-                key_frame_from_message(message, robot.decoder), self._go_on,
-                time.perf_counter() - arrival,
-                alone=self.count_publishers(robot.key_frames) == 1)
-        except KeyFrameError as error:
-            if error.__cause__ is not None and cuda_is_lost(error.__cause__):
-                fail(self, str(error))
-                raise _Closing from error
-            update = robot.server.refuse(
-                message.session_id, message.key_frame_number, plain(message.model_id), error)
-            record.refused = {
-                **record.refused, error.reason: record.refused.get(error.reason, 0) + 1}
+    def _answer(self, jobs: list[Job]) -> None:
+        """Let key frames be answered; what cannot be read is refused here."""
+        tasks, by_robot = [], {}
+        for job in jobs:
+            robot, begin = job.robot, time.perf_counter()
+            try:
+                key_frame: KeyFrame = key_frame_from_message(job.message, robot.decoder)
+            except KeyFrameError as error:
+                update = refusal(
+                    robot.teacher_id, self.get_fully_qualified_name(), job.message.session_id,
+                    job.message.key_frame_number, plain(job.message.model_id), error)
+                self._on_answer(job, 0.0, Answer(update, time.perf_counter() - begin))
+                continue
+            tasks.append(Task(robot.teacher_id, key_frame, job.arrival,
+                              self.count_publishers(robot.key_frames) == 1))
+            by_robot[robot.teacher_id] = partial(
+                self._on_answer, job, time.perf_counter() - begin)
+        if tasks:
+            self._workers.answer(
+                tasks, lambda task, answer: by_robot[task.robot](answer), self._go_on)
+
+    def _on_answer(self, job: Job, reading_seconds: float, answer: Answer) -> None:
+        """Publish an answer, and keep account of the time that it has taken; by any thread."""
+        robot, record, update = job.robot, job.robot.record, answer.update
+        self._finish(job, reading_seconds + answer.seconds)
+        if self._closed or not self.context.ok():
+            return
+        if answer.error:
             self.get_logger().error(
-                f'{name}: key frame {message.key_frame_number} was refused: {error}',
-                throttle_duration_sec=5.0)
-        self._go_on()
+                f'{robot.title}: key frame {job.message.key_frame_number} could not be answered: '
+                f'{answer.error}', throttle_duration_sec=5.0)
         if update is None:  # it was answered before
             return
-        total = time.perf_counter() - arrival
+        total = time.perf_counter() - job.arrival
         with robot.publishing:
             if robot.updates is None:  # it is gone
                 return
-            robot.updates.publish(update_to_message(update, message.header, total))
+            robot.updates.publish(update_to_message(update, job.message.header, total))
         record.total_seconds = total
         if update.status == Status.REFUSED:
+            record.refused = {
+                **record.refused, update.refusal: record.refused.get(update.refusal, 0) + 1}
+            self.get_logger().error(
+                f'{robot.title}: key frame {update.key_frame_number} was refused: {update.text}',
+                throttle_duration_sec=5.0)
             return
-        session = robot.server.session
-        robot.changed = True
+        self._keeper.note(robot.teacher_id)
         record.answered += 1
-        record.classes, record.memory_bytes = session.classes.names, session.trainer.memory_bytes
+        record.classes, record.memory_bytes = answer.classes, answer.memory_bytes
         record.metric = update.metric_after
         record.teacher_seconds = update.teacher_seconds
         record.training_seconds = update.training_seconds
         self.get_logger().info(
-            f'{name}: key frame {update.key_frame_number}: mIoU '
+            f'{robot.title}: key frame {update.key_frame_number}: mIoU '
             f'{update.metric_before:.2f} → {update.metric_after:.2f} in {update.steps} steps; '
-            f'{len(message.image.data) / 1e3:.0f} kB in, {len(update.tensors.blob) / 1e3:.0f} kB '
-            f'out; {update.teacher_seconds * 1e3:.0f} ms teacher, '
+            f'{len(job.message.image.data) / 1e3:.0f} kB in, '
+            f'{len(update.tensors.blob) / 1e3:.0f} kB out; '
+            f'{update.teacher_seconds * 1e3:.0f} ms teacher, '
             f'{update.training_seconds * 1e3:.0f} ms training, {total * 1e3:.0f} ms in all')
+
+    def _finish(self, job: Job, seconds: float = 0.0) -> None:
+        """Let a robot's next key frame be answered."""
+        now, robot = time.perf_counter(), job.robot
+        with self._work:
+            robot.served = False
+            self._serving.served(robot.key_frames, seconds, now)
+            robot.record.share = self._serving.share(robot.key_frames, now)
+            self._work.notify()
 
 
 def main(args: list[str] | None = None) -> int:

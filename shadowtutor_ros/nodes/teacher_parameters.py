@@ -5,8 +5,10 @@ from shadowtutor_ros.algorithms.student_training import REPLAY_CHOICES
 from shadowtutor_ros.models.student.shadow import Shadow
 from shadowtutor_ros.nodes.parameters import DEVICE, Parameter, THREADS, WEIGHTS
 from shadowtutor_ros.wire.encodings import ENCODINGS
+from shadowtutor_ros.workers.base import Cluster
 
 _SERVER = ServerSettings()
+_CLUSTER = Cluster()
 
 TEACHER = (
     Parameter(
@@ -78,6 +80,24 @@ TEACHER = (
         'teacher_weights', 'DEFAULT', "file with the teacher's weights; 'DEFAULT': torchvision "
         'downloads its own',
         read_only=True),
+    Parameter(
+        'teacher_batch', _CLUSTER.batch, 'key frames of different robots that the teacher labels '
+        'in one pass of its network, at most, where that can and they wait; 1: each by itself',
+        (1, 64), (), True),
+    Parameter(
+        'workers', 'local', "who labels and trains: 'local', this process; 'ray', actors on the "
+        'Ray cluster of the environment variable RAY_ADDRESS, or else on one that is made of this '
+        'machine', read_only=True, choices=('local', 'ray')),
+    Parameter(
+        'teachers', _CLUSTER.teachers, "of workers 'ray': networks that label at the same time",
+        (1, 1000), (), True),
+    Parameter(
+        'teacher_gpus', _CLUSTER.teacher_gpus, "of workers 'ray': GPUs for each of these "
+        'networks, or the share of one; a cluster without GPUs works on its CPUs', (0.0, 64.0), (),
+        True),
+    Parameter(
+        'session_gpus', _CLUSTER.session_gpus, "of workers 'ray': likewise for each robot's "
+        'session, which trains its student', (0.0, 64.0), (), True),
     DEVICE,
     THREADS,
     WEIGHTS,

@@ -87,3 +87,27 @@ def test_equal_robots_are_served_equally():
 def test_alone_a_robot_has_all_the_time():
     answers, _, serving, now = simulate({'large': 5.0}, 10.0, 60.0)
     assert answers['large'] == 10 and serving.share('large', now) == 1.0
+
+
+def together(serving, now, most, *those):
+    return [one.robot for one in serving.choose_together(those, now, most)]
+
+
+def test_those_served_at_once_are_those_that_would_be_served_one_after_another():
+    those = waiting('c', 2.0), waiting('a', 0.0), waiting('b', 1.0)
+    assert together(Serving(), 3.0, 2, *those) == ['a', 'b']
+    assert together(Serving(), 3.0, 9, *those) == ['a', 'b', 'c']
+    assert together(Serving(), 3.0, 9) == []
+    urgent = waiting('worst', 3.0, metric=0.1), waiting('first', 0.0, metric=0.9)
+    assert together(Serving(), 9.0, 2, *urgent) == ['worst', 'first']
+
+
+def test_who_had_more_than_a_share_joins_nobody_and_is_served_alone():
+    serving = Serving()
+    for robot, seconds in (('greedy', 8.0), ('a', 1.0), ('b', 1.0)):
+        serving.served(robot, seconds, 0.0)
+    assert together(
+        serving, 1.0, 4, waiting('greedy', 0.0), waiting('a', 0.5), waiting('b', 0.6)
+    ) == ['a', 'b']
+    serving.served('hungry', 8.0, 0.0)
+    assert together(serving, 1.0, 4, waiting('greedy', 0.0), waiting('hungry', 0.5)) == ['greedy']

@@ -43,6 +43,19 @@ class Held(HalfPerson):
         return super().__call__(frame)
 
 
+class HeldBatches(Held):
+    """Labels several frames when it may, and notes how many it was asked for at a time."""
+
+    asked: list[int] = []
+
+    def __call__(self, frame):
+        return self.label_batch([frame])[0]
+
+    def label_batch(self, frames):
+        self.asked.append(len(frames))
+        return [super(HeldBatches, self).__call__(frame) for frame in frames]
+
+
 class Hanging(HalfPerson):
     """Takes a minute for a frame."""
 

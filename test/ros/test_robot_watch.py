@@ -76,7 +76,8 @@ def test_robots_that_come_are_served_and_have_sessions_of_their_own(ros, weights
         assert wait_for(lambda: updates)[0].session_id == 7 + number
     robots = {robot.name: robot for robot in node._robots}
     assert set(robots) == {'', '/fleet/a', '/b'}
-    assert robots['/b'].server.session is not robots['/fleet/a'].server.session
+    desks = {name: node._workers.desks[robot.teacher_id] for name, robot in robots.items()}
+    assert desks['/b'].server.session is not desks['/fleet/a'].server.session
 
 
 def test_a_robot_that_is_gone_is_forgotten_and_found_again(ros, weights, frame, monkeypatch):

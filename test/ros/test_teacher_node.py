@@ -1,5 +1,6 @@
 """The teacher node over DDS, and together with the student node."""
 
+import threading
 import time
 
 from helpers import Said, wait_for
@@ -8,7 +9,7 @@ import pytest
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from stub_teachers import Held
+from stub_teachers import Held, HeldBatches
 
 from shadowtutor_ros.algorithms.server import Server
 from shadowtutor_ros.models.student.base import Student
@@ -18,7 +19,7 @@ from shadowtutor_ros.nodes.images import to_message
 from shadowtutor_ros.nodes.messages import key_frame_to_message, update_from_message
 from shadowtutor_ros.nodes.parameters import ParameterError
 from shadowtutor_ros.nodes.student_node import StudentNode
-from shadowtutor_ros.nodes.teacher_node import Robot, STUDENTS, TeacherNode
+from shadowtutor_ros.nodes.teacher_node import Job, Robot, STUDENTS, TeacherNode
 from shadowtutor_ros.wire import key_frame as wire
 from shadowtutor_ros.wire.weight_update import Status, unpack
 
@@ -34,6 +35,10 @@ def start(ros, weights, **parameters):
     return ros.start(TeacherNode, **{
         'weights': weights, 'teacher': 'stub_teachers:HalfPerson', 'max_updates': 3,
         **parameters})
+
+
+def server_of(node, robot=0):
+    return node._workers.desks[node._robots[robot].teacher_id].server
 
 
 def test_answers_a_key_frame(ros, weights, frame):
@@ -91,7 +96,7 @@ def test_a_key_frame_for_another_teacher_is_left_to_it(ros, weights, frame):
     other = ros.publisher(WeightUpdate, 'weight_updates')
     wait_for(lambda: node.count_publishers('weight_updates') == 2)
     publisher.publish(key_frame(student, frame, 1, teacher_id=99))
-    own = node._robots[0].server.teacher_id
+    own = node._robots[0].teacher_id
     publisher.publish(key_frame(student, frame, 2, teacher_id=own))
     assert wait_for(lambda: updates)[0].key_frame_number == 2
     # Where it is alone it answers those of one that was there before, too.
@@ -102,7 +107,7 @@ def test_a_key_frame_for_another_teacher_is_left_to_it(ros, weights, frame):
 
 
 def test_of_each_student_the_newest_key_frame_waits():
-    robot = Robot('', None, None, '')
+    robot = Robot('', None, '')
     for number in range(1, 4):
         for student_id in (5, 6):
             robot.put(KeyFrame(student_id=student_id, key_frame_number=number), float(number))
@@ -118,15 +123,15 @@ def test_the_server_hears_how_long_a_key_frame_waited_and_who_else_there_is(
     node, heard = start(ros, weights), []
     robot = node._robots[0]
     monkeypatch.setattr(
-        robot.server, 'on_key_frame', lambda asked, on_step, waited, alone: heard.append(
+        server_of(node), 'admit', lambda asked, waited, alone: heard.append(
             (asked.number, waited, alone)))
     message = key_frame(Student.load(weights), frame)
     ros.publisher(KeyFrame, 'key_frames')
     wait_for(lambda: node.count_publishers('key_frames') == 1)
-    node._answer(robot, message, time.perf_counter() - 50.0)
+    node._answer([Job(robot, message, time.perf_counter() - 50.0)])
     ros.publisher(KeyFrame, 'key_frames')
     wait_for(lambda: node.count_publishers('key_frames') == 2)
-    node._answer(robot, message, time.perf_counter() - 50.0)
+    node._answer([Job(robot, message, time.perf_counter() - 50.0)])
     assert [(number, round(waited, -1), alone) for number, waited, alone in heard] == [
         (1, 50.0, True), (1, 50.0, False)]
 
@@ -181,6 +186,34 @@ def test_the_newest_key_frame_is_answered_and_robots_in_turn(ros, weights, frame
     Held.may_end.set()
     wait_for(lambda: len(answers) == 3)
     assert answers == [('one', 1), ('two', 1), ('one', 4)] and not waiting()
+
+
+@pytest.mark.parametrize('most, asked', [(4, [1, 3]), (2, [1, 2, 1]), (1, [1, 1, 1, 1])])
+def test_key_frames_that_wait_together_are_labelled_together(
+        ros, weights, frame, monkeypatch, most, asked):
+    monkeypatch.setattr(Server, 'warm_up', lambda *size: None)
+    names = ['/a', '/b', '/c', '/d']
+    monkeypatch.setattr(HeldBatches, 'asked', [])
+    monkeypatch.setattr(HeldBatches, 'begun', threading.Event())
+    monkeypatch.setattr(HeldBatches, 'may_end', threading.Event())
+    node = start(ros, weights, teacher='stub_teachers:HeldBatches', robots=names,
+                 training_seconds=0.0, teacher_batch=most)
+    student = Student.load(weights)
+    updates = {name: ros.collect(WeightUpdate, f'{name}/weight_updates') for name in names}
+    publishers = [ros.publisher(KeyFrame, f'{name}/key_frames') for name in names]
+    for count, publisher in enumerate(publishers):
+        publisher.publish(key_frame(student, frame))
+        # The first is labelled as soon as it is there, and the others come meanwhile.
+        assert HeldBatches.begun.wait(30)
+        wait_for(lambda: sum(len(robot.waiting) for robot in node._robots) == count)
+    HeldBatches.may_end.set()
+    wait_for(lambda: all(updates.values()))
+    assert HeldBatches.asked == asked
+    assert {message.status for each in updates.values() for message in each} == {Status.DONE}
+    # All robots sent the same frame with the same weights: together or not, the answer is one.
+    assert len({each[0].weights_checksum for each in updates.values()}) == 1
+    teaching = [robot.record.teacher_seconds for robot in node._robots]
+    assert len(set(teaching)) == len(asked), 'the time of each pass is shared out equally'
 
 
 def test_robots_have_sessions_of_their_own(ros, weights, frame):
@@ -244,7 +277,7 @@ def test_student_and_teacher_hold_the_same_weights(ros, weights):
 
     play_until(lambda: student.client.counters.updates_applied >= 4)
     play_until(lambda: not student.client.awaiting_update)
-    server = teacher._robots[0].server.session
+    server = server_of(teacher).session
     assert student.client.weights_version > 0 and not student.client.counters.updates_rejected
     assert (student.client.engine.student.weights_checksum()
             == server.student.weights_checksum())
@@ -256,4 +289,4 @@ def test_student_and_teacher_hold_the_same_weights(ros, weights):
     play_until(lambda: student.client.counters.updates_applied >= applied + 2)
     play_until(lambda: not student.client.awaiting_update)
     assert (student.client.engine.student.weights_checksum()
-            == teacher._robots[0].server.session.student.weights_checksum())
+            == server_of(teacher).session.student.weights_checksum())

@@ -1,7 +1,9 @@
 """Anybody's own teacher, named by the path of its class."""
 
+from collections.abc import Hashable
 import importlib
 import inspect
+from typing import Sequence
 
 import numpy as np
 
@@ -17,7 +19,9 @@ class CustomTeacher:
 
     Its class may have a ``vocabulary``: the names of its ids, which are then mapped onto the table
     that is asked for; without one they are those of the table ``lvs``. Where it is None the class
-    is called with the table as well, and labels with places in that.
+    is called with the table as well, and labels with places in that. A method ``label_batch``, if
+    there is one, is given several frames of one size, and with vocabulary None their tables, and
+    returns a list.
 
     :param path: 'package.module:Class'; the package is found as Python finds any.
     :param options: given to the class as far as its signature takes them.
@@ -65,11 +69,40 @@ class CustomTeacher:
             teacher returns is no prediction for it.
         """
         check_frame(frame)
+        told = self._teacher(frame) if self.vocabulary else self._teacher(frame, classes)
+        return self._checked(told, frame, classes)
+
+    def batch_key(self, frame: np.ndarray, classes: ClassTable) -> Hashable | None:
+        """Say with which others a frame may be labelled: those of its size, if any."""
+        return frame.shape if hasattr(self._teacher, 'label_batch') else None
+
+    def label_batch(
+            self, frames: Sequence[np.ndarray], tables: Sequence[ClassTable]
+    ) -> list[TeacherPrediction]:
+        """
+        Label frames of one size.
+
+        :param frames: H×W×3 uint8, BGR.
+        :param tables: that each is labelled with.
+        :raises ValueError: if a frame is something else, or :class:`TeacherError` if what the
+            teacher returns is no prediction for each.
+        """
+        for frame in frames:
+            check_frame(frame)
+        told = (self._teacher.label_batch(frames) if self.vocabulary
+                else self._teacher.label_batch(frames, tables))
+        if not isinstance(told, (list, tuple)) or len(told) != len(frames):
+            raise TeacherError(
+                f"the teacher '{self._path}' labelled {len(frames)} frames with a "
+                f'{type(told).__name__}, wanted a list with a TeacherPrediction for each')
+        return [self._checked(*each) for each in zip(told, frames, tables)]
+
+    def _checked(
+            self, told: TeacherPrediction, frame: np.ndarray,
+            classes: ClassTable) -> TeacherPrediction:
         if self.vocabulary is None:
-            return check_prediction(
-                self._teacher(frame, classes), frame, self._path, len(classes))
-        told = check_prediction(
-            self._teacher(frame), frame, self._path, len(self.vocabulary))
+            return check_prediction(told, frame, self._path, len(classes))
+        told = check_prediction(told, frame, self._path, len(self.vocabulary))
         label = classes.translated(told.label, self.vocabulary)
         return TeacherPrediction(label, told.boxes, told.scores)
 

@@ -1,13 +1,13 @@
 """Teachers from transformers with categories of their own."""
 
 import inspect
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 import torch
 
 from shadowtutor_ros.classes import ClassTable
-from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.models.teachers.base import OneSize, TeacherPrediction
 from shadowtutor_ros.models.teachers.checks import no_scores
 from shadowtutor_ros.models.teachers.hf_checkpoint import Checkpoint, pil_image
 from shadowtutor_ros.models.teachers.label_maps import (
@@ -17,7 +17,7 @@ from shadowtutor_ros.models.teachers.label_maps import (
 _CELLS = 512 / 4
 
 
-class HfSemanticTeacher:
+class HfSemanticTeacher(OneSize):
     """
     Semantic segmentation by transformers: SegFormer, UPerNet, BEiT, DPT and others.
 
@@ -39,23 +39,28 @@ class HfSemanticTeacher:
         self.vocabulary = _vocabulary(checkpoint)
 
     @torch.no_grad()
-    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
+    def label_batch(
+            self, frames: Sequence[np.ndarray], tables: Sequence[ClassTable]
+    ) -> list[TeacherPrediction]:
         """
-        Label a frame; its boxes are those of the label's connected regions.
+        Label frames of one size; their boxes are those of the labels' connected regions.
 
-        :param frame: H×W×3 uint8, BGR.
-        :param classes: that it is labelled with.
-        :raises ValueError: if the frame is something else.
+        :param frames: H×W×3 uint8, BGR.
+        :param tables: that each is labelled with.
+        :raises ValueError: if a frame is something else.
         """
-        inputs = self._processor(images=pil_image(frame), return_tensors='pt').to(self._device)
-        categories, = self._processor.post_process_semantic_segmentation(
-            self._model(**inputs), target_sizes=[frame.shape[:2]])
-        label = classes.rows(self.vocabulary)[categories.cpu().numpy()]
-        return TeacherPrediction(label, region_boxes(
+        inputs = self._processor(
+            images=list(map(pil_image, frames)), return_tensors='pt').to(self._device)
+        found = self._processor.post_process_semantic_segmentation(
+            self._model(**inputs), target_sizes=[frame.shape[:2] for frame in frames])
+        labels = [classes.rows(self.vocabulary)[categories.cpu().numpy()]
+                  for categories, classes in zip(found, tables)]
+        return [TeacherPrediction(label, region_boxes(
             label, classes.background, (min(label.shape) / _CELLS) ** 2))
+            for label, classes in zip(labels, tables)]
 
 
-class HfSegmentsTeacher:
+class HfSegmentsTeacher(OneSize):
     """
     Instance, panoptic and universal segmentation by transformers: Mask2Former, DETR and others.
 
@@ -89,18 +94,28 @@ class HfSegmentsTeacher:
         self.vocabulary = _vocabulary(checkpoint)
 
     @torch.no_grad()
-    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
+    def label_batch(
+            self, frames: Sequence[np.ndarray], tables: Sequence[ClassTable]
+    ) -> list[TeacherPrediction]:
         """
-        Label a frame; its boxes are those of the segments.
+        Label frames of one size; their boxes are those of the segments.
 
-        :param frame: H×W×3 uint8, BGR.
-        :param classes: that it is labelled with.
-        :raises ValueError: if the frame is something else.
+        :param frames: H×W×3 uint8, BGR.
+        :param tables: that each is labelled with.
+        :raises ValueError: if a frame is something else.
         """
+        told = {key: words * len(frames) for key, words in self._told.items()}
         inputs = self._processor(
-            images=pil_image(frame), return_tensors='pt', **self._told).to(self._device)
-        found, = self._segments(
-            self._model(**inputs), target_sizes=[frame.shape[:2]], **self._options)
+            images=list(map(pil_image, frames)), return_tensors='pt', **told).to(self._device)
+        found = self._segments(
+            self._model(**inputs), target_sizes=[frame.shape[:2] for frame in frames],
+            **self._options)
+        return [self._labelled(one, frame, classes)
+                for one, frame, classes in zip(found, frames, tables)]
+
+    def _labelled(
+            self, found: dict[str, Any], frame: np.ndarray,
+            classes: ClassTable) -> TeacherPrediction:
         segments = found['segments_info']
         masks = found['segmentation'].cpu().numpy()
         if masks.ndim == 2:  # one map of the segments' numbers

@@ -1,15 +1,17 @@
 """Teachers that find instances: torchvision's Mask R-CNN, as in the paper."""
 
+from typing import Sequence
+
 import numpy as np
 import torch
 
 from shadowtutor_ros.classes import ClassTable
-from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.models.teachers.base import OneSize, TeacherPrediction
 from shadowtutor_ros.models.teachers.label_maps import label_instances
 from shadowtutor_ros.models.teachers.networks import load_network, to_tensor
 
 
-class MaskRCNNTeacher:
+class MaskRCNNTeacher(OneSize):
     """
     Torchvision's Mask R-CNN; each pixel gets the class of the surest instance that covers it.
 
@@ -30,16 +32,22 @@ class MaskRCNNTeacher:
         self._device = device
 
     @torch.no_grad()
-    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
+    def label_batch(
+            self, frames: Sequence[np.ndarray], tables: Sequence[ClassTable]
+    ) -> list[TeacherPrediction]:
         """
-        Label a frame.
+        Label frames of one size; it would pad others to the largest, and see the padding.
 
-        :param frame: H×W×3 uint8, BGR, of any size: the network resizes it as it was trained.
-        :param classes: that it is labelled with.
-        :raises ValueError: if the frame is something else.
+        :param frames: H×W×3 uint8, BGR, of any size: the network resizes them as it was trained.
+        :param tables: that each is labelled with.
+        :raises ValueError: if a frame is something else.
         """
         # Detection networks take RGB from 0 to 1 and normalise by themselves.
-        found = self._network([to_tensor(frame, self._device).float() / 255])[0]
+        found = self._network([to_tensor(frame, self._device).float() / 255 for frame in frames])
+        return [self._labelled(*each) for each in zip(found, tables)]
+
+    def _labelled(
+            self, found: dict[str, torch.Tensor], classes: ClassTable) -> TeacherPrediction:
         return label_instances(
             (found['masks'][:, 0] > 0.5).cpu().numpy(), found['boxes'].cpu().numpy(),
             found['scores'].cpu().numpy(),

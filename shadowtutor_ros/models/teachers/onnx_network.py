@@ -27,6 +27,8 @@ class OnnxNetwork:
 
     :param path: of the file.
     :param device: 'cuda' or 'cuda:N' to run on a GPU where onnxruntime can, else the CPU is used.
+    :ivar several: whether it takes several images at a time, and gives for each what it gives for
+        it alone.
     :ivar size: (H, W) of the input where the file fixes it, else None.
     :ivar outputs: what it gives for a grey image, whose shapes a file need not declare.
     :ivar tried: (H, W) of that image.
@@ -63,20 +65,37 @@ class OnnxNetwork:
             raise TeacherError(
                 f"the teacher '{path}' cannot be run on an image ({one_line(error)}): export a "
                 'network that segments images, 1×3×H×W') from None
+        self.several = not isinstance(batch, int) and self._takes_two()
+
+    def _takes_two(self) -> bool:
+        """Return whether an axis of the batch that is said to be free is."""
+        # Not grey alone: a network that mixes what it is given together is to be found out.
+        two = np.random.default_rng(0).random((2, 3, *self.tried), np.float32)
+        two[0] = 0.5
+        try:
+            outputs = self.run(two)
+        except Exception:  # onnxruntime's errors have no common type but this
+            return False
+        return all(
+            output.shape == (2, *alone.shape[1:])
+            and np.allclose(output[:1], alone, rtol=1e-2, atol=1e-2, equal_nan=True)
+            for output, alone in zip(outputs, self.outputs))
 
     def run(self, values: np.ndarray) -> list[np.ndarray]:
         """
         Run the network.
 
-        :param values: of one image, 1×3×H×W float32, RGB, as the network wants them scaled.
-        :returns: its outputs for that image, with a batch of 1; floats as float32.
+        :param values: N×3×H×W float32, RGB, as the network wants them scaled; of one image, unless
+            it takes :attr:`several`.
+        :returns: its outputs, N first; floats as float32.
         """
+        count = len(values)
         values = values.astype(self._dtype, copy=False)
         if self._batch > 1:
             values = np.repeat(values, self._batch, axis=0)
         return [
             (output.astype(np.float32, copy=False)
-             if np.issubdtype(output.dtype, np.floating) else output)[:1]
+             if np.issubdtype(output.dtype, np.floating) else output)[:count]
             for output in self._session.run(None, {self._input: values})]
 
     def names(self) -> tuple[str, ...] | None:

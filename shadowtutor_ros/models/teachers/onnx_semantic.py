@@ -1,12 +1,14 @@
 """Teachers from ONNX files: semantic segmentation, as logits or as a label map."""
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Sequence
 
 import cv2
 import numpy as np
 
 from shadowtutor_ros.classes import ClassTable, IGNORE
-from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.models.teachers.base import OneSize, TeacherPrediction
 from shadowtutor_ros.models.teachers.checks import check_frame, TeacherError
 from shadowtutor_ros.models.teachers.label_maps import region_boxes
 from shadowtutor_ros.models.teachers.onnx_network import OnnxNetwork
@@ -17,7 +19,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STRIDE = 32  # what is not fixed by the file is a multiple of it
 
 
-class OnnxSemanticTeacher:
+class OnnxSemanticTeacher(OneSize):
     """
     A semantic segmentation network in an ONNX file.
 
@@ -61,20 +63,40 @@ class OnnxSemanticTeacher:
                 'three numbers, of red, green and blue from 0 to 1')
         return values
 
-    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
-        """
-        Label a frame; its boxes are those of the label's connected regions.
+    def batch_key(self, frame: np.ndarray, classes: ClassTable) -> Hashable | None:
+        """Say with which others a frame may be labelled: those that are brought to one size."""
+        return self._size(frame) if self._network.several else None
 
-        :param frame: H×W×3 uint8, BGR, of any size.
-        :param classes: that it is labelled with.
-        :raises ValueError: if the frame is something else.
+    def label_batch(
+            self, frames: Sequence[np.ndarray], tables: Sequence[ClassTable]
+    ) -> list[TeacherPrediction]:
         """
-        check_frame(frame)
-        size = self._network.size or tuple(
+        Label frames; their boxes are those of the labels' connected regions.
+
+        :param frames: H×W×3 uint8, BGR, of any size.
+        :param tables: that each is labelled with.
+        :raises ValueError: if a frame is something else.
+        """
+        output = self._network.run(np.stack(list(map(self._values, frames))))[0]
+        return [self._labelled(output[place:place + 1], *each)
+                for place, each in enumerate(zip(frames, tables))]
+
+    def _size(self, frame: np.ndarray) -> tuple[int, ...]:
+        """Return the size, (H, W), that a frame is brought to."""
+        return self._network.size or tuple(
             max(1, round(side / _STRIDE)) * _STRIDE for side in frame.shape[:2])
-        image = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+    def _values(self, frame: np.ndarray) -> np.ndarray:
+        """Return what the network is given of a frame, 3×H×W float32."""
+        check_frame(frame)
+        image = cv2.resize(frame, self._size(frame)[::-1], interpolation=cv2.INTER_LINEAR)
         values = image[:, :, ::-1].transpose(2, 0, 1).astype(np.float32) / 255
-        output = self._network.run(((values - self._mean) / self._std)[None])[0]
+        return (values - self._mean) / self._std
+
+    def _labelled(
+            self, output: np.ndarray, frame: np.ndarray,
+            classes: ClassTable) -> TeacherPrediction:
+        """Return what an output says of a frame, 1×…."""
         if is_logits(output):
             categories = _surest(output[0], frame.shape[:2])
         else:

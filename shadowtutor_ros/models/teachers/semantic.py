@@ -1,11 +1,13 @@
 """Teachers that segment without instances: torchvision's DeepLabV3, FCN and LR-ASPP."""
 
+from typing import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from shadowtutor_ros.classes import ClassTable
-from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.models.teachers.base import OneSize, TeacherPrediction
 from shadowtutor_ros.models.teachers.label_maps import region_boxes
 from shadowtutor_ros.models.teachers.networks import load_network, to_tensor
 
@@ -14,7 +16,7 @@ from shadowtutor_ros.models.teachers.networks import load_network, to_tensor
 _CELLS = 520 / 8
 
 
-class SemanticTeacher:
+class SemanticTeacher(OneSize):
     """
     One of torchvision's semantic segmentation networks, with the categories of Pascal VOC.
 
@@ -33,18 +35,25 @@ class SemanticTeacher:
         self._device = device
 
     @torch.no_grad()
-    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
+    def label_batch(
+            self, frames: Sequence[np.ndarray], tables: Sequence[ClassTable]
+    ) -> list[TeacherPrediction]:
         """
-        Label a frame; its boxes are those of the label's connected regions.
+        Label frames of one size; their boxes are those of the labels' connected regions.
 
-        :param frame: H×W×3 uint8, BGR, of any size: it is resized as torchvision's transforms do.
-        :param classes: that it is labelled with.
-        :raises ValueError: if the frame is something else.
+        :param frames: H×W×3 uint8, BGR, of any size: resized as torchvision's transforms do.
+        :param tables: that each is labelled with.
+        :raises ValueError: if a frame is something else.
         """
-        image = self._transform(to_tensor(frame, self._device))
-        logits = self._network(image[None])['out']
-        logits = F.interpolate(
-            logits, size=frame.shape[:2], mode='bilinear', align_corners=False)
+        images = [self._transform(to_tensor(frame, self._device)) for frame in frames]
+        logits = self._network(torch.stack(images))['out']
+        # One after another: at the size of a frame the logits of each take some 100 MB.
+        return [self._labelled(*each, frames[0].shape[:2]) for each in zip(logits, tables)]
+
+    def _labelled(
+            self, logits: torch.Tensor, classes: ClassTable,
+            size: tuple[int, int]) -> TeacherPrediction:
+        logits = F.interpolate(logits[None], size=size, mode='bilinear', align_corners=False)
         # VOC has fewer than 256 categories.
         label = classes.rows(self.vocabulary)[logits[0].argmax(0).byte().cpu().numpy()]
         # What is smaller than a cell of the network's output is a fringe of the upsampling.

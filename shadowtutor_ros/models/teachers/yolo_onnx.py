@@ -1,12 +1,14 @@
 """Teachers from ONNX files: YOLO-style instance segmentation."""
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Sequence
 
 import cv2
 import numpy as np
 
 from shadowtutor_ros.classes import ClassTable, COCO_NAMES
-from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.models.teachers.base import OneSize, TeacherPrediction
 from shadowtutor_ros.models.teachers.checks import check_frame, TeacherError
 from shadowtutor_ros.models.teachers.label_maps import paint_instances, suppress
 from shadowtutor_ros.models.teachers.onnx_network import OnnxNetwork
@@ -16,7 +18,7 @@ _PADDING = 114  # the grey that these networks were trained with
 _STRIDE = 32    # height and width of their input are multiples of it
 
 
-class YoloOnnxTeacher:
+class YoloOnnxTeacher(OneSize):
     """
     A YOLO-style instance segmentation network in an ONNX file, such as Ultralytics exports.
 
@@ -70,25 +72,37 @@ class YoloOnnxTeacher:
         image[:frame.shape[0], :frame.shape[1]] = frame
         return image, scale
 
-    def _run(self, image: np.ndarray) -> list[np.ndarray]:
-        """Run the network on an H×W×3 uint8 BGR image of the input's size; return its outputs."""
-        values = image[None, :, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32, order='C')
+    def _run(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run the network on H×W×3 uint8 BGR images of the input's size; return its outputs."""
+        values = np.stack(images)[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order='C')
         values /= 255
-        return [output[0] for output in sorted(self._network.run(values), key=np.ndim)]
+        return sorted(self._network.run(values), key=np.ndim)
 
-    def __call__(self, frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
-        """
-        Label a frame.
+    def batch_key(self, frame: np.ndarray, classes: ClassTable) -> Hashable | None:
+        """Say with which others a frame may be labelled: of its size, or any if that is fixed."""
+        return (self._network.size or frame.shape) if self._network.several else None
 
-        :param frame: H×W×3 uint8, BGR.
-        :param classes: that it is labelled with.
-        :raises ValueError: if the frame is something else.
+    def label_batch(
+            self, frames: Sequence[np.ndarray], tables: Sequence[ClassTable]
+    ) -> list[TeacherPrediction]:
         """
-        check_frame(frame)
+        Label frames.
+
+        :param frames: H×W×3 uint8, BGR.
+        :param tables: that each is labelled with.
+        :raises ValueError: if a frame is something else.
+        """
+        for frame in frames:
+            check_frame(frame)
+        images, scales = zip(*map(self._fit, frames))
+        return [self._labelled(*each) for each in zip(
+            *self._run(images), images, scales, frames, tables)]
+
+    def _labelled(
+            self, rows: np.ndarray, prototypes: np.ndarray, image: np.ndarray, scale: float,
+            frame: np.ndarray, classes: ClassTable) -> TeacherPrediction:
+        """Return what the network's outputs say of a frame, which it was given as an image."""
         height, width = frame.shape[:2]
-        image, scale = self._fit(frame)
-        rows, prototypes = self._run(image)
-
         found = self._layout.read(rows, self._score_threshold)
         found = found[suppress(found.boxes, found.scores, found.categories)
                       if self._layout.overlaps else np.argsort(-found.scores, kind='stable')]
