@@ -30,6 +30,7 @@ from shadowtutor_ros.commands import benchmark_speed as speed
 from shadowtutor_ros.commands.demo import parse_size
 from shadowtutor_ros.commands.progress import WorkProgress
 from shadowtutor_ros.evaluation.settings import make_method, PAPER_SETTINGS
+from shadowtutor_ros.memory import resident_bytes
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, InferenceEngine, use_threads
 from shadowtutor_ros.models.teachers import load_teacher
@@ -166,7 +167,7 @@ def _measure_node(
         frames: Sequence[np.ndarray], ticker) -> dict[str, float]:
     """Measure what the student node adds to inference, on images from another process."""
     from shadowtutor_ros.commands.benchmark_probe import measure_assignment, Probe
-    from shadowtutor_ros.nodes.running import large_shared_memory, resident_bytes
+    from shadowtutor_ros.nodes.running import large_shared_memory
 
     keep_local()
     large_shared_memory()

@@ -53,7 +53,7 @@ def write_plots(runs: list[Run], folder: Path, rate: float = 0.0) -> list[Path]:
         write('accuracy.png', plot_accuracy, series)
         for video in dict.fromkeys(run['video'] for one in series for run in one.runs):
             write(f'time_{_file_name(video)}.png', plot_time, series, video)
-            if any(len(run['health']) > 1 for one in series for run in one.runs
+            if any(len(run.get('health', ())) > 1 for one in series for run in one.runs
                    if run['video'] == video):
                 write(f'health_{_file_name(video)}.png', plot_health, series, video)
     if len([one for one in series if one.distils]) > 1:
@@ -133,7 +133,7 @@ def plot_health(series: list[Series], video: str, path: Path) -> None:
     figure, axes = pyplot.subplots(3, 1, sharex=True, figsize=(10, 7.5), layout='constrained')
     figure.suptitle(video)
     runs = [(one.name, run) for one in series for run in one.runs
-            if run['video'] == video][:_MOST_LINES]
+            if run['video'] == video and run.get('health')][:_MOST_LINES]
     for row, (name, run) in enumerate(runs):
         minutes = np.arange(1, len(run['health']) + 1)
         values = np.array(run['miou_by_frame'], float)  # None becomes NaN

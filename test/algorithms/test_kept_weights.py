@@ -101,7 +101,7 @@ def test_both_are_started_again(
 
 def test_what_was_kept_long_before_the_end_finds_a_teacher_that_is_ahead(
         student, make_server, pictures, settings):  # noqa: F811
-    settings.share, settings.places_megabytes = 1.0, 0.0
+    settings.share, settings.places_megabytes, settings.variants = 1.0, 0.0, 0
     server = make_server()
     robot = taught(student, server, pictures[:1])
     state = kept(robot)

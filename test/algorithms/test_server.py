@@ -20,8 +20,8 @@ import torch
 @pytest.fixture
 def settings():
     return ServerSettings(
-        threshold=0.8, max_updates=8, learning_rate=0.003, scope='partial', replay=0,
-        seen_classes=False, encoding='fp32', training_seconds=0.0)
+        threshold=0.8, training_target=0.0, max_updates=8, learning_rate=0.003, scope='partial',
+        replay=0, variants=0, seen_classes=False, encoding='fp32', training_seconds=0.0)
 
 
 @pytest.fixture
