@@ -31,6 +31,7 @@ LIBRARIES = {
     'numpy': ('numpy', 'python3-numpy'),
     'onnx': ('onnx', None),
     'onnxruntime': ('onnxruntime', 'python3-onnxruntime-pip'),
+    'ray': ('ray', None),
     'rich': ('rich', 'python3-rich'),
     'rosbags': ('rosbags', None),
     'torch': ('torch', 'python3-pytorch-pip'),
