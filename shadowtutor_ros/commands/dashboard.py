@@ -18,7 +18,7 @@ import subprocess
 import sys
 import webbrowser
 
-from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands import CommandError, needing_ros
 
 #: Where it is served, if that port is free.
 DEFAULT_PORT = 8780
@@ -47,12 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandError(
             'the dashboard needs Tornado: sudo apt install python3-tornado, or pip install '
             "'tornado>=6.1,<7'") from None
-    try:
+    with needing_ros():
         from shadowtutor_ros import msg  # noqa: F401
-    except ImportError as error:
-        raise CommandError(
-            f'ROS 2 or the messages of this package are missing ({error}): run make setup and '
-            'use .venv/bin/shadowtutor, or source the workspace') from None
     from shadowtutor_ros.nodes.running import large_shared_memory
 
     sockets = _listen(arguments.host, arguments.port)

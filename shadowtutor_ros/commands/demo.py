@@ -21,11 +21,12 @@ from rich.table import Table
 
 from shadowtutor_ros.algorithms.client import Client, ClientSettings, LATE_UPDATE
 from shadowtutor_ros.classes import ClassTable, is_file, load_classes, SHIPPED
-from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands import CommandError, needing_ros
 from shadowtutor_ros.commands.class_option import CLASSES_HELP, classes_of
 from shadowtutor_ros.commands.dashboard import served
 from shadowtutor_ros.commands.demo_report import OverlayVideo, plot_run, RunCurves
 from shadowtutor_ros.commands.progress import WorkProgress, WorkStatus
+from shadowtutor_ros.commands.teacher_option import teacher_for, TEACHER_HELP
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.student.inference import choose_device, InferenceEngine
@@ -62,9 +63,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--video', default='scene', help="a video file, a folder of images, a bag (with ':/topic' "
         "behind it where several of its topics have images), or 'scene'")
-    parser.add_argument(
-        '--teacher', help='as the parameter teacher of the teacher node (default: scene for the '
-        'scene, else maskrcnn_resnet50_fpn)')
+    parser.add_argument('--teacher', help=TEACHER_HELP)
     parser.add_argument(
         '--student', default='', help='weights of the student (default: those of the package)')
     parser.add_argument('--classes', default='', help=CLASSES_HELP)
@@ -139,7 +138,7 @@ def open_video(arguments: argparse.Namespace) -> Source:
             'images, a bag or scene, or run ros2 launch shadowtutor_ros demo.launch.py')
     scene = arguments.video == 'scene'
     arguments.frames = arguments.frames or (_DEFAULT_FRAMES if scene else 0)
-    arguments.teacher = arguments.teacher or ('scene' if scene else 'maskrcnn_resnet50_fpn')
+    arguments.teacher = arguments.teacher or teacher_for([arguments.video])
     return open_source(
         arguments.video, arguments.size, arguments.frames, arguments.seed, arguments.look)
 
@@ -156,13 +155,9 @@ def run_nodes(
     :param record: the bag to write, if any.
     :returns: the Recorder.
     """
-    try:
+    with needing_ros():
         from shadowtutor_ros.commands.demo_bag import BagWriter
         from shadowtutor_ros.commands.demo_recorder import Recorder, TOPICS
-    except ImportError as error:
-        raise CommandError(
-            f'ROS 2 or the messages of this package are missing ({error}): run make setup and '
-            'use .venv/bin/shadowtutor, or source the workspace') from None
 
     namespace = f'/shadowtutor_demo_{secrets.token_hex(3)}'
     width, height = arguments.size

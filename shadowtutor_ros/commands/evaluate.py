@@ -168,8 +168,7 @@ def run(arguments: argparse.Namespace) -> int:
     planned = list(map(identity, trials))
     results = Results(arguments.out, arguments.resume, planned)
     trials = [trial for trial, one in zip(trials, planned) if not results.has(one)]
-    needed = {one.name for trial in trials
-              for one in getattr(trial.labelling, 'items', (trial.labelling,))}
+    needed = {one.name for trial in trials for one in trial.labelling.parts}
     labellings = [one for one in labellings if one.name in needed or one.save]
     if trials:
         # So that a wrong name is said at once, and what has to be downloaded is so once.
@@ -292,19 +291,17 @@ def _playlist(
     """
     first = labellings[0]
     rate, random = sources[first.name].rate, np.random.default_rng(seed)
+    rounds = (labellings[index] for _ in itertools.count()
+              for index in random.permutation(len(labellings)))
     items: list[Labelling] = []
     count = 0
     while count < 60 * minutes * rate:
-        for index in random.permutation(len(labellings)):
-            items.append(labellings[index])
-            length = sources[labellings[index].name].count
-            if length is None:
-                raise CommandError(
-                    f"--playlist: '{labellings[index].name}' does not say how long it is: give "
-                    '--frames')
-            count += length
-            if count >= 60 * minutes * rate:
-                break
+        items.append(next(rounds))
+        length = sources[items[-1].name].count
+        if length is None:
+            raise CommandError(
+                f"--playlist: '{items[-1].name}' does not say how long it is: give --frames")
+        count += length
     name = f'playlist of {len(labellings)}, {60 * minutes:.0f} s'
     sources[name] = Source(name, rate, count, lambda: iter(()))
     return Playlist(

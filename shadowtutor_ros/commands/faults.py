@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Column, Table
 
-from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands import CommandError, needing_ros
 from shadowtutor_ros.commands.progress import Speaker
 
 
@@ -28,13 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Try the faults; returns the exit status, which is 1 where one failed."""
-    try:
+    with needing_ros():
         from shadowtutor_ros.reliability.faults import FAULTS
         from shadowtutor_ros.reliability.runner import try_faults
-    except ImportError as error:
-        raise CommandError(
-            f'ROS 2 or the messages of this package are missing ({error}): run make setup and '
-            'use .venv/bin/shadowtutor, or source the workspace') from None
     from shadowtutor_ros.reliability.tables import as_json, as_markdown, HEAD, row
 
     names, results, console = arguments.only or list(FAULTS), [], Console()

@@ -15,8 +15,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Column, Table
 
-from shadowtutor_ros.commands import CommandError
+from shadowtutor_ros.commands import CommandError, needing_ros
 from shadowtutor_ros.commands.progress import Speaker, WorkStatus
+from shadowtutor_ros.commands.teacher_option import teacher_for, TEACHER_HELP
 from shadowtutor_ros.evaluation.settings import parse_setting
 from shadowtutor_ros.limits import MIN_SIDE
 from shadowtutor_ros.reliability.account import Totals
@@ -36,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--video', nargs='+', default=['scene'], help='what the robots see, in turn: video files, '
         "folders of images, bags, 'scene'; up to a minute of each is played again and again")
-    parser.add_argument(
-        '--teacher', help='as the parameter teacher of the teacher node (default: scene for the '
-        'scene, else maskrcnn_resnet50_fpn)')
+    parser.add_argument('--teacher', help=TEACHER_HELP)
     parser.add_argument(
         '--teacher-weights', default='DEFAULT', help='as the parameter of the teacher node')
     parser.add_argument('--width', type=int, default=320, help='of the frames in pixels')
@@ -59,19 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run robots and teacher; returns the exit status, which is 1 where something went wrong."""
     _check(arguments)
-    try:
+    with needing_ros():
         from shadowtutor_ros.reliability.soak import Soak
-    except ImportError as error:
-        raise CommandError(
-            f'ROS 2 or the messages of this package are missing ({error}): run make setup and '
-            'use .venv/bin/shadowtutor, or source the workspace') from None
 
     settings = SoakSettings(
         arguments.robots, 60 * arguments.minutes, tuple(arguments.video),
-        arguments.teacher or ('scene' if set(arguments.video) == {'scene'}
-                              else 'maskrcnn_resnet50_fpn'),
-        arguments.teacher_weights, arguments.width, arguments.fps, arguments.fault_every,
-        arguments.seed, dict(map(parse_setting, arguments.set)))
+        arguments.teacher or teacher_for(arguments.video), arguments.teacher_weights,
+        arguments.width, arguments.fps, arguments.fault_every, arguments.seed,
+        dict(map(parse_setting, arguments.set)))
     console, interrupted = Console(), False
     with ExitStack() as stack:
         with WorkStatus(console, 'starting') as status:

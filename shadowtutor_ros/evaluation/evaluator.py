@@ -48,9 +48,9 @@ class Labelling:
         return f'{self.name} teacher'
 
     @property
-    def videos(self) -> tuple[str, ...]:
-        """What the frames are from."""
-        return self.clip.video,
+    def parts(self) -> tuple['Labelling', ...]:
+        """The clips that it is made of, in the order of playing."""
+        return self,
 
     @property
     def rate(self) -> float:
@@ -89,9 +89,9 @@ class Playlist(Labelling):
     played_rate: float = 0.0
 
     @property
-    def videos(self) -> tuple[str, ...]:
-        """What the frames are from, in the order of playing."""
-        return tuple(item.clip.video for item in self.items)
+    def parts(self) -> tuple[Labelling, ...]:
+        """The clips that it is made of, in the order of playing."""
+        return self.items
 
     @property
     def rate(self) -> float:

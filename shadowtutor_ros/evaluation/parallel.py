@@ -29,6 +29,14 @@ class WorkError(ValueError):
     """What kept a task from being done, in one line."""
 
 
+def as_work_error(error: BaseException) -> WorkError:
+    """Say what kept a task from being done; of what nobody thought of the traceback is printed."""
+    if isinstance(error, (ValueError, OSError)):
+        return WorkError(str(error))
+    traceback.print_exception(error)
+    return WorkError(f'a task ended with {type(error).__name__}; see above where')
+
+
 def run_tasks(
         work: Work, tasks: Iterable[Any], on_message: Callable[[Any], None], jobs: int = 1,
         threads: int = 1) -> None:
@@ -198,8 +206,5 @@ def _do(work: Work, task: Any) -> int:
         if _outbox.ending or isinstance(error, SystemExit):
             # The pool would take it for a result, and hand out the next task.
             os._exit(1)
-        if isinstance(error, (ValueError, OSError)):
-            raise WorkError(str(error)) from None
-        traceback.print_exc()
-        raise WorkError(f'a task ended with {type(error).__name__}; see above where') from None
+        raise as_work_error(error) from None
     return _outbox.sent - before

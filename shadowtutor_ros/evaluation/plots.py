@@ -53,8 +53,7 @@ def write_plots(runs: list[Run], folder: Path, rate: float = 0.0) -> list[Path]:
         write('accuracy.png', plot_accuracy, series)
         for video in dict.fromkeys(run['video'] for one in series for run in one.runs):
             write(f'time_{_file_name(video)}.png', plot_time, series, video)
-            if any(len(run.get('health', ())) > 1 for one in series for run in one.runs
-                   if run['video'] == video):
+            if any(len(run.get('health', ())) > 1 for _, run in _runs_of(series, video)):
                 write(f'health_{_file_name(video)}.png', plot_health, series, video)
     if len([one for one in series if one.distils]) > 1:
         write('trade.png', plot_trade, series, rate)
@@ -97,11 +96,15 @@ def plot_accuracy(series: list[Series], path: Path) -> None:
     pyplot.close(figure)
 
 
+def _runs_of(series: list[Series], video: str) -> list[tuple[str, Run]]:
+    """Return the runs on a video, by the names of their series."""
+    return [(one.name, run) for one in series for run in one.runs if run['video'] == video]
+
+
 def plot_time(series: list[Series], video: str, path: Path) -> None:
     """Plot mean IoU and the key frames of each method over the frames of a video."""
     pyplot = headless_pyplot()
-    runs = [(one.name, run) for one in series for run in one.runs
-            if run['video'] == video][:_MOST_LINES]
+    runs = _runs_of(series, video)[:_MOST_LINES]
     figure, (accuracy, keys) = pyplot.subplots(
         2, 1, sharex=True, figsize=(10, 4 + 0.3 * len(runs)), layout='constrained',
         gridspec_kw={'height_ratios': (4, 0.3 + 0.4 * len(runs))})
@@ -132,8 +135,8 @@ def plot_health(series: list[Series], video: str, path: Path) -> None:
     pyplot = headless_pyplot()
     figure, axes = pyplot.subplots(3, 1, sharex=True, figsize=(10, 7.5), layout='constrained')
     figure.suptitle(video)
-    runs = [(one.name, run) for one in series for run in one.runs
-            if run['video'] == video and run.get('health')][:_MOST_LINES]
+    runs = [(name, run) for name, run in _runs_of(series, video)
+            if run.get('health')][:_MOST_LINES]
     for row, (name, run) in enumerate(runs):
         minutes = np.arange(1, len(run['health']) + 1)
         values = np.array(run['miou_by_frame'], float)  # None becomes NaN

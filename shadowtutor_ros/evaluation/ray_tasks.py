@@ -5,15 +5,11 @@ import os
 from queue import SimpleQueue
 import sys
 from threading import Thread
-import traceback
 from typing import Any
 
-from shadowtutor_ros.evaluation.parallel import Work, WorkError
+from shadowtutor_ros.evaluation.parallel import as_work_error, GRACE, Work, WorkError
 from shadowtutor_ros.models.student.inference import use_threads
 from shadowtutor_ros.workers.cluster import connect
-
-#: Seconds that a task has to end by itself when it is broken off.
-GRACE = 5.0
 
 
 def run_ray_tasks(
@@ -87,11 +83,8 @@ def _do(work: Work, task: Any, threads: int, folder: str) -> Iterator[Any]:
             work(task, emit)
         except _Broken:
             pass
-        except (ValueError, OSError) as error:
-            messages.put(('error', str(error)))
         except BaseException as error:
-            traceback.print_exc()
-            messages.put(('error', f'a task ended with {type(error).__name__}; see above where'))
+            messages.put(('error', as_work_error(error)))
         messages.put(('end', None))
 
     # Work calls, and a generator is called: one of them has a thread of its own.
@@ -102,7 +95,7 @@ def _do(work: Work, task: Any, threads: int, folder: str) -> Iterator[Any]:
             kind, content = messages.get()
             if kind == 'error':
                 sys.stderr.flush()
-                raise WorkError(content)
+                raise content
             if kind == 'end':
                 return
             yield content

@@ -59,7 +59,8 @@ def identify(
         'conditions': {
             'teacher': labelling.teacher, 'teacher_weights': labelling.teacher_weights,
             'inputs': fingerprint(
-                *labelling.videos, labelling.teacher, labelling.teacher_weights),
+                *(one.clip.video for one in labelling.parts), labelling.teacher,
+                labelling.teacher_weights),
             'classes': labelling.classes.entries,
             'scored': (trial.scored or labelling.classes).entries,
             'student': trial.student, 'student_weights': f'{weights:08x}',

@@ -215,7 +215,7 @@ class Simulation:
             InferenceEngine(student, device=device), self._on_key_frame, client, session_id=1)
         self.client.connected = method.name != 'wild'
         self.client.want(self._classes)
-        self._initial = student.weights()
+        self._first_norm = _norm(student.weights())
         self._frame = 0
         self._encoder, self._decoder = KeyFrameEncoder(), KeyFrameDecoder()
         #: When the link is free, either way, and the server.
@@ -263,9 +263,9 @@ class Simulation:
     def health(self) -> Health:
         """Look at the weights and the memory."""
         student, session = self.client.engine.student, self._server.session
-        first, now = (_norm(one) for one in (self._initial, student.weights()))
         known = session is None or session.known(student.weights_checksum()) is not None
-        return Health(resident_bytes() / 1e6, now / first, known)
+        return Health(
+            resident_bytes() / 1e6, _norm(student.weights()) / self._first_norm, known)
 
     def _score(self, label: np.ndarray, classes: ClassTable) -> np.ndarray:
         """Give a label or mask the classes that are scored."""

@@ -12,7 +12,7 @@ from shadowtutor_ros.algorithms import SessionError
 from shadowtutor_ros.algorithms.server import ServerSettings
 from shadowtutor_ros.classes import LVS
 from shadowtutor_ros.models.student.shadow import Shadow
-from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.models.teachers.base import OneSize, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import KeyFrame, KeyFrameError
 from shadowtutor_ros.wire.weight_update import Status
 from shadowtutor_ros.workers.base import Task
@@ -23,19 +23,13 @@ RANDOM = np.random.default_rng(0)
 FRAMES = [RANDOM.integers(1, 256, (48, 64, 3), np.uint8) for _ in range(3)]
 
 
-class Teacher:
+class Teacher(OneSize):
     """Says that the left half is a person, of several frames at a time, and fails on black."""
 
     vocabulary = LVS.names
 
     def __init__(self):
         self.asked = []
-
-    def __call__(self, frame, classes):
-        return self.label_batch([frame], [classes])[0]
-
-    def batch_key(self, frame, classes):
-        return frame.shape
 
     def label_batch(self, frames, tables):
         self.asked.append(len(frames))

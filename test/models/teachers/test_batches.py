@@ -9,7 +9,7 @@ from torch import nn
 from shadowtutor_ros.algorithms.labelling import label_together
 from shadowtutor_ros.classes import ClassTable, LVS
 from shadowtutor_ros.models.teachers import load_teacher
-from shadowtutor_ros.models.teachers.base import TeacherPrediction
+from shadowtutor_ros.models.teachers.base import OneSize, TeacherPrediction
 from shadowtutor_ros.wire.key_frame import KeyFrameError
 
 RANDOM = np.random.default_rng(0)
@@ -117,17 +117,11 @@ def test_onnx_whose_free_batch_is_a_promise_alone(tmp_path, monkeypatch):
     assert runs == [1, 1, 1]
 
 
-class Somebodys:
+class Somebodys(OneSize):
     """A teacher that notes what it was asked for."""
 
     def __init__(self):
         self.asked = []
-
-    def __call__(self, frame, classes):
-        return self.label_batch([frame], [classes])[0]
-
-    def batch_key(self, frame, classes):
-        return frame.shape
 
     def label_batch(self, frames, tables):
         self.asked.append(len(frames))
