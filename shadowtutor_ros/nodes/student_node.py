@@ -382,6 +382,7 @@ class StudentNode(ParameterNode):
         while not self._frames.closed:
             try:
                 self._wait_for_update()
+                self._keep_changes()  # no frame need follow
                 if (item := self._frames.get()) is None:
                     return
                 if self._reset.is_set():
@@ -390,9 +391,7 @@ class StudentNode(ParameterNode):
                     self._images.restart()
                     self.get_logger().info(f'session {self.client.session_id}: begun by a reset')
                 self._infer(*item)
-                if self._keeper and self._kept != self._running():
-                    self._kept = self._running()
-                    self._keeper.put(self.client.export())
+                self._keep_changes()
             except ImageMessageError as error:
                 self.get_logger().warning(str(error), throttle_duration_sec=10.0)
             except Exception as error:  # a frame that fails must not end the masks
@@ -403,6 +402,12 @@ class StudentNode(ParameterNode):
                 self.get_logger().error(
                     f'a frame could not be processed: {type(error).__name__}: {error}',
                     throttle_duration_sec=5.0)
+
+    def _keep_changes(self) -> None:
+        """Hand what is run now to the thread that keeps it, where it has changed."""
+        if self._keeper and self._kept != self._running():
+            self._kept = self._running()
+            self._keeper.put(self.client.export())
 
     def _wait_for_update(self) -> None:
         """Wait as the paper's client does at MIN_STRIDE, where late_update is 'wait'."""

@@ -322,6 +322,24 @@ def test_a_teacher_that_knows_nothing_keeps_answering(ros, weights):
     assert not robot.node.client.counters.key_frames_refused
 
 
+def test_what_comes_while_the_last_frame_is_inferred_is_kept(ros, weights, monkeypatch):
+    def infer_until_the_answer(node, *arguments, infer=StudentNode._infer):
+        infer(node, *arguments)
+        if node.client.awaiting_update:
+            wait_for(lambda: node._updates)
+
+    teach(ros, weights, state_folder='')
+    with monkeypatch.context() as patch:
+        patch.setattr(StudentNode, '_infer', infer_until_the_answer)
+        robot = Robot(ros, weights)
+        wait_for(lambda: robot.node._teachers.present)
+        robot.play_until(lambda: robot.key_frames)
+        wait_for(lambda: robot.node.client.weights_version)
+        checksum = robot.checksum
+        robot.stop()
+    assert Robot(ros, weights).checksum == checksum
+
+
 def test_without_resume_nothing_is_kept_or_gone_on_with(ros, weights):
     teach(ros, weights, state_folder='')
     robot = Robot(ros, weights)
