@@ -123,7 +123,8 @@ class _Student(StudentNode):
         stride = max(settings.min_stride, min(settings.max_stride, client.stride))
         self._robot.account.add_key_frame(
             key_frame.session_id, key_frame.number, time.monotonic(), client.patience,
-            stride / settings.stride_rate)
+            # In seconds; at a rate of 0 strides count the camera's frames.
+            stride / (settings.stride_rate or self._robot.fps))
         super()._send(key_frame)
 
     def _publish_key_frame(self, message: KeyFrameMessage) -> None:
@@ -155,7 +156,7 @@ class Robot:
     def __init__(
             self, namespace: str, name: str, frames: list[bytes], fps: float, parameters: dict,
             context: Context):
-        self.namespace, self.name = namespace, name
+        self.namespace, self.name, self.fps = namespace, name, fps
         self.account = Account(name, 1 / fps)
         self.key_frames = Lane(self._publish_key_frame)
         self.updates = Lane(self._take_update)
