@@ -5,7 +5,7 @@ from statistics import fmean, median, pvariance
 from typing import Any, Sequence
 
 from shadowtutor_ros.algorithms.fleet_model import Service, teacher_load
-from shadowtutor_ros.reliability.account import between, quantile, Totals
+from shadowtutor_ros.reliability.account import between, quantile, SETTLING, Totals
 from shadowtutor_ros.reliability.record import Record, Sample, sums
 
 #: Share of a robot's images that have to have a mask before the next image is due.
@@ -91,20 +91,33 @@ def _teacher(record: Record) -> dict[str, Any]:
     served = [one for one in record.served if one.time >= record.begin]
     return {
         'key_frames': len(served) + record.missed, 'missed': record.missed,
-        'utilisation': _utilisation(record, record.begin),
+        'utilisation': _utilisation(record, [(record.begin, record.end)]),
         'waiting_s': _spread([one.waiting for one in served]),
         'service_s': _spread([one.service for one in served]),
         'times_killed': sum(one.name == 'teacher-killed' for one in record.happenings)}
 
 
-def _utilisation(record: Record, since: float) -> float | None:
-    """Return the share of the time that the teacher was serving key frames."""
-    served = [one.service for one in record.served if one.time >= since]
-    if not served or record.end <= since:
+def _utilisation(record: Record, spans: Sequence[tuple[float, float]]) -> float | None:
+    """Return the share of some spans of time that the teacher was serving key frames."""
+    served = [one.service for one in record.served
+              if any(begin <= one.time <= end for begin, end in spans)]
+    seconds = sum(end - begin for begin, end in spans)
+    if not served or seconds <= 0:
         return None
     # Of those that were missed no times are known; they are as the others.
-    missed = record.missed * fmean(served)
-    return min(1.0, (sum(served) + missed) / (record.end - since))
+    missed = record.missed * len(served) / len(record.served)
+    return min(1.0, (sum(served) + missed * fmean(served)) / seconds)
+
+
+def _calm(record: Record, since: float) -> list[tuple[float, float]]:
+    """Return the spans of time from then on in which no fault concerned all robots."""
+    spans, begin = [], since
+    for one in sorted(record.happenings, key=lambda one: one.begin):
+        if one.robot == '':
+            spans.append((begin, one.begin))
+            begin = max(begin, one.end + SETTLING)
+    spans.append((begin, record.end))
+    return [(begin, end) for begin, end in spans if begin < end]
 
 
 def _memory(series: list[tuple[float, int | None]]) -> dict[str, Any]:
@@ -149,15 +162,24 @@ def compare(record: Record) -> dict[str, Any] | None:
     """
     Hold what the queueing model makes of the measured times against what was measured.
 
-    The first fifth is left out, half a minute at most: all robots have begun at the same time.
+    The first fifth is left out, half a minute at most: all robots have begun at the same time. So
+    is what a fault concerned, and what comes within ``SETTLING`` after it: the model knows of
+    none, and one key frame that a teacher hung in would stand for a hundred.
 
     :returns: None where too little was measured.
     """
     since = record.begin + min(30.0, 0.2 * (record.end - record.begin))
-    served = [one for one in record.served if one.time >= since]
-    answered = [one for account in record.accounts.values() for one in account.answered(since)]
-    periods = [one for account in record.accounts.values()
-               for one in between(account.periods, since, record.end)]
+
+    def undisturbed(robot: str, begin: float, end: float) -> bool:
+        return begin >= since and not any(
+            one.concerns(robot, begin, end) for one in record.happenings)
+    served = [one for one in record.served
+              if undisturbed(one.robot, one.time - one.waiting - one.service, one.time)]
+    answered = [one for name, account in record.accounts.items()
+                for one in account.answered(since) if undisturbed(name, one.sent, one.answered)]
+    periods = [one for name, account in record.accounts.items()
+               for one in between(account.periods, since, record.end)
+               if undisturbed(name, one[0] - one[1], one[0])]
     if min(map(len, (served, answered, periods))) < _ENOUGH:
         return None
     service = [one.service for one in served]
@@ -170,7 +192,7 @@ def compare(record: Record) -> dict[str, Any] | None:
         len(record.accounts), Service(mean, pvariance(service) / mean ** 2), t_net, wanted,
         1 / record.settings.fps)
     measured = {
-        'utilisation': _utilisation(record, since),
+        'utilisation': _utilisation(record, _calm(record, since)),
         'waiting_s': fmean(one.waiting for one in served), 'update_after_s': answer,
         'period_s': fmean(seconds for _, seconds, _ in periods)}
     predicted = {

@@ -76,7 +76,7 @@ def model_inputs(model: dict[str, Any]) -> str:
         f"{1e3 * model['training_s']:.0f} ms, service {1e3 * model['service_s']:.0f} ms (squared "
         f"variation {model['service_variation']:.2f}), t_net {1e3 * model['t_net_s']:.0f} ms, a "
         f"key frame wanted every {model['wanted_period_s']:.2f} s"
-        + ('; it knows of no faults' if model['disturbed'] else ''))
+        + ('; without what faults concerned' if model['disturbed'] else ''))
 
 
 def as_markdown(report: dict[str, Any]) -> str:
