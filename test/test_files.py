@@ -1,5 +1,8 @@
 """Files that are there as a whole or not at all."""
 
+import os
+import time
+
 import pytest
 from shadowtutor_ros.files import replacing
 
@@ -23,3 +26,18 @@ def test_what_is_broken_off_leaves_what_was(tmp_path, error):
         raise error
     assert path.read_text() == 'first'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_an_hour_later(tmp_path):
+    path, other = tmp_path / 'file', tmp_path / 'other'
+    # Writers that come to no end, as those of a process that was killed.
+    writers = [replacing(target) for target in (path, path, other)]
+    left = [writer.__enter__() for writer in writers]
+    for one in left:
+        one.write_text('half')
+    for one in left[1:]:
+        os.utime(one, 2 * (time.time() - 3700,))
+    with replacing(path) as new:
+        new.write_text('whole')
+    assert sorted(tmp_path.iterdir()) == sorted([path, left[0], left[2]])
+    assert left[0].read_text() == 'half', 'another may still be writing it'
