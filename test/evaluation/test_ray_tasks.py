@@ -1,12 +1,20 @@
 """Tasks on a Ray cluster of this machine."""
 
+import json
 import os
 from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
 import time
 
+import cv2
 import pytest
 
+from shadowtutor_ros.commands.main import main
 from shadowtutor_ros.evaluation.parallel import WorkError
+from shadowtutor_ros.world.scenes import Scene
 
 ray = pytest.importorskip('ray', reason='ray is not installed')
 
@@ -96,3 +104,56 @@ def test_a_folder_that_another_machine_has_not_is_one_clear_error(tmp_path, monk
     monkeypatch.setattr(os, 'getcwd', lambda: str(folder))
     with pytest.raises(WorkError, match='has not the folder'):
         run_ray_tasks(work, [('a', '')], lambda message: None)
+
+
+@pytest.fixture
+def video(tmp_path, monkeypatch):
+    """Return a short video of the scene; labels are kept in a folder of the test."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    scene, path = Scene(1, 'day', 320, 180), str(tmp_path / 'scene.mp4')
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'mp4v'), 25, (320, 184))
+    for index in range(12):
+        writer.write(cv2.resize(scene.render(index).image, (320, 184)))
+    writer.release()
+    return path
+
+
+def options(video, out, *more):
+    return ['evaluate', video, '--teacher', 'scene', '--width', '320', '--methods', 'wild,partial',
+            '--update-delay', '1,8', '--out', str(out), *more]
+
+
+def runs(out):
+    return json.loads((out / 'results.json').read_text())['runs']
+
+
+def test_the_command_gives_the_same_results_on_a_cluster(video, tmp_path):
+    assert main(options(video, tmp_path / 'here')) == 0
+    shutil.rmtree(tmp_path / 'cache')  # the labels are made on the cluster, too
+    assert main(options(video, tmp_path / 'there', '--ray')) == 0
+    here, there = runs(tmp_path / 'here'), runs(tmp_path / 'there')
+    assert len(here) == 3 and all(run['frames'] == 12 for run in there)
+    for one, other in zip(here, there):
+        assert one['method'] == other['method'] and one['miou_by_frame'] == other['miou_by_frame']
+
+
+def test_the_command_can_be_interrupted_and_gone_on_with(video, tmp_path):
+    out = tmp_path / 'out'
+    command = options(video, out, '--set', 'max_updates=40', '--set', 'threshold=0.99')
+    # Without the cluster of this process it makes one of its own.
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'shadowtutor_ros.commands.main', *command, '--ray'],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        cwd=Path(__file__).parents[2])
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if 'wild: mIoU' in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    said.append(process.stdout.read())
+    assert process.wait(ENOUGH) == 130, ''.join(said)
+    assert 'interrupted' in said[-1] and 'Traceback' not in ''.join(said)
+    assert 1 <= len(runs(out)) < 3 and (out / 'tables.md').is_file()
+    assert main([*command, '--resume']) == 0
+    assert len(runs(out)) == 3
