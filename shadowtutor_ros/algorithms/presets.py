@@ -17,6 +17,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         'still_stride': 2048,
         'scope': 'full',
         'max_updates': 30,
+        'training_seconds': 2.0,
         'replay': 2,
         'share': 0.1,
     },

@@ -52,7 +52,7 @@ class ServerSettings(TrainingSettings):
     """
 
     encoding: str = 'int4'
-    training_seconds: float = 4.0
+    training_seconds: float = 0.5
     places_megabytes: float = 32.0
 
 
@@ -513,8 +513,8 @@ class Server:
                 in_step = False
         result = trainer(
             key_frame.frame, teaching, on_step,
-            lambda: not settings.training_seconds
-            or self._clock() - begin < settings.training_seconds, key_frame.image)
+            lambda: begin + settings.training_seconds - self._clock()
+            if settings.training_seconds else math.inf, key_frame.image)
         if in_step:
             metric_held = result.metric_before
 

@@ -54,7 +54,8 @@ class TrainingSettings:
     :ivar replay_megabytes: that they may take, above 0; the oldest are forgotten first, and the
         last is kept in any case.
     :ivar variants: of a key frame, moved, scaled and mirrored, each step trains on one of them
-        too, in turn; 0: none, as in the paper.
+        too, in turn; 0: none, as in the paper. Where MAX_UPDATES steps without them take longer
+        than there is time there are none: more steps gain more.
     :ivar seen_classes: whether the student may choose from those classes alone that the teacher
         saw in the key frames remembered; of others no logits are computed. The paper's chooses
         from all.
@@ -399,7 +400,8 @@ class StudentTrainer:
 
     def __call__(
             self, frame: np.ndarray, teaching: TeacherPrediction,
-            on_step: Callable[[], None] = lambda: None, go_on: Callable[[], bool] = lambda: True,
+            on_step: Callable[[], None] = lambda: None,
+            time_left: Callable[[], float] = lambda: math.inf,
             image: tuple[str, bytes] = ('', b'')) -> TrainingResult:
         """
         Train the student on a key frame until its metric is above the target (Algorithm 1).
@@ -411,7 +413,7 @@ class StudentTrainer:
         :param frame: H×W×3 uint8, BGR.
         :param teaching: the teacher's label (H×W) and boxes for it.
         :param on_step: called after every training step.
-        :param go_on: is asked after a step whether there may be another.
+        :param time_left: gives the seconds in which a step may begin.
         :param image: the frame as it came, to be kept with the key frame: its format and bytes.
         :raises ValueError: if the label does not fit. Whatever a step or ``on_step`` raises, the
             student holds the best weights seen, and the key frame is forgotten.
@@ -422,7 +424,7 @@ class StudentTrainer:
         self._remember(sample)
         try:
             return self._train(
-                sample, earlier, on_step, go_on,
+                sample, earlier, on_step, time_left,
                 lambda: self._make_sample(*variant(frame, teaching, self._random)))
         except BaseException:
             # Out of memory, say. A key frame that is too large must not be replayed either.
@@ -431,7 +433,8 @@ class StudentTrainer:
 
     def _train(
             self, sample: _Sample, earlier: list[_Sample], on_step: Callable[[], None],
-            go_on: Callable[[], bool], make_variant: Callable[[], _Sample]) -> TrainingResult:
+            time_left: Callable[[], float], make_variant: Callable[[], _Sample]
+    ) -> TrainingResult:
         """
         Train on a key frame that is remembered.
 
@@ -454,14 +457,16 @@ class StudentTrainer:
         before = {name: tensor.detach().clone() for name, tensor in trained.items()}
         left_out = self._rows_left_out()
         variants: list[_Sample] = []
+        left = time_left()
+        quick = False  # whether there is time for variants; the first step will show
         try:
             for step in range(settings.max_updates):
                 loss = self._loss(sample, logits)
                 others = self._replayed(earlier)
-                if settings.variants:
+                if settings.variants and quick:
                     if len(variants) < settings.variants:
                         variants.append(make_variant())
-                    others.append(variants[step % settings.variants])
+                    others.append(variants[(step - 1) % settings.variants])
                 part = 1 / (1 + len(others))
                 self._optimizer.zero_grad()
                 (part * loss).backward()
@@ -481,8 +486,12 @@ class StudentTrainer:
                     best.take()
                     if metric > target:
                         break
-                if not go_on():
+                before_step, left = left, time_left()
+                if left <= 0:
                     break
+                if step == 0:
+                    quick = left == math.inf or (
+                        (before_step - left) * (settings.max_updates - 1) <= left)
         finally:
             best.restore()
         if result.changed and settings.share < 1:

@@ -181,9 +181,7 @@ def run_nodes(
         'teacher': {
             'robots': [''], 'state_folder': '',  # and none of others in this network
             'weights': arguments.student, 'teacher': arguments.teacher,
-            'threads': threads,
-            # The computer is shared, and the video short: updates that come soon are worth more.
-            'variants': 0, 'training_target': 0.0},
+            'threads': threads},
         'camera': {
             'source': arguments.video, 'rate': 0.0, 'width': width, 'height': height,
             # The student and, where it records, the recorder.

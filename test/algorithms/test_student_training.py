@@ -1,6 +1,7 @@
 import copy
 from dataclasses import replace
 import json
+import math
 
 import numpy as np
 import pytest
@@ -420,7 +421,7 @@ def test_frames_may_be_views_and_of_any_size(student, pictures, teacher):
 # --- more than the paper ------------------------------------------------------------------------
 
 @pytest.mark.parametrize('scope', ['partial', 'full'])
-def test_each_step_trains_on_a_variant_too(student, pictures, teacher, scope, monkeypatch):
+def test_each_step_but_the_first_trains_on_a_variant_too(student, pictures, teacher, scope, monkeypatch):
     frame, teaching, seen, made = pictures[0], teacher(pictures[0]), [], []
 
     def trained(variants, **changes):
@@ -448,11 +449,28 @@ def test_each_step_trains_on_a_variant_too(student, pictures, teacher, scope, mo
     labels = [sample.label.numpy().tobytes() for sample in seen]
     own = teaching.label.tobytes()
     first, second = (label.tobytes() for _, teaching in made for label in (teaching.label,))
-    assert labels == [own, first, own, second, own, first, own, second, own, first, own]
+    assert labels == [own, own, first, own, second, own, first, own, second, own]
     assert trained(2)[1] == checksum, 'drawn by the seed'
     assert trained(2, seed=1)[1] != checksum
     trained(2, max_updates=0)
     assert made == []
+
+
+@pytest.mark.parametrize('seconds, variants', [(100.0, 2), (7.0, 2), (6.9, 0), (3.0, 0)])
+def test_variants_are_left_out_where_there_is_no_time_for_them(
+        student, pictures, teacher, monkeypatch, seconds, variants):
+    made, now = [], [0.0]
+
+    def step():
+        now[0] += 1.0  # a second a step
+
+    monkeypatch.setattr(student_training, 'variant', lambda *arguments: made.append(1) or variant(
+        *arguments))
+    trainer = StudentTrainer(student, papers_settings(
+        threshold=1.0, max_updates=7, learning_rate=0.003, variants=2))
+    result = trainer(pictures[0], teacher(pictures[0]), step, lambda: seconds - now[0])
+    # After the first step six are left, of a second each.
+    assert len(made) == variants and result.steps == min(7.0, math.ceil(seconds))
 
 
 def test_replay_trains_on_earlier_key_frames_too(student, pictures, teacher):

@@ -259,13 +259,22 @@ def test_a_file_says_what_it_is(kind, table, tmp_path):
     assert Student.load(path, LVS).classes == table
 
 
-def test_the_file_that_is_shipped_says_what_it_is():
-    said = metadata(SHIPPED_WEIGHTS)
+@pytest.mark.parametrize('name, steps, checksum', [
+    ('shadow', 20000, 820977749), ('shadow-s', 18000, 933769393)])
+def test_a_file_that_is_shipped_says_what_it_is(name, steps, checksum):
+    path = SHIPPED_WEIGHTS.with_stem(name)
+    said = metadata(path)
     assert said.keys() == {'architecture', 'classes', 'pixel_mean', 'licence', 'recipe'}
-    assert said['architecture'] == 'shadow' and 'CC BY 4.0' in said['licence']
+    assert said['architecture'] == name and 'CC BY 4.0' in said['licence']
     assert ClassTable.from_dict(json.loads(said['classes'])) == LVS
-    assert json.loads(said['recipe'])['steps'] == 20000
-    assert Student.load('').weights_checksum() == 820977749
+    assert json.loads(said['recipe'])['steps'] == steps
+    student = Student.load(name)
+    assert student.architecture == name and student.weights_checksum() == checksum
+    assert path.stat().st_size < 2e6
+
+
+def test_the_student_is_the_papers_where_none_is_named():
+    assert Student.load('').weights_checksum() == Student.load('shadow').weights_checksum()
 
 
 def saved(student, path, **changes):
