@@ -39,7 +39,7 @@ class RobotRecord:
     :ivar refused: key frames, by reason.
     :ivar waiting: key frames that are not answered yet.
     :ivar metric: mean IoU on the last key frame, after training.
-    :ivar waiting_seconds: that the last one waited before it was served.
+    :ivar waiting_seconds: that the last one waited for others.
     :ivar teacher_seconds, training_seconds, total_seconds: for the last one; in all from its
         arrival on.
     :ivar share: of the teaching of the last minute, 0 to 1.

@@ -344,7 +344,7 @@ class TeacherNode(ParameterNode):
                     [robot.as_waiting() for robot in robots.values()], now, self._workers.room):
                 robot = robots[chosen.robot]
                 message, arrival = robot.waiting.pop(next(iter(robot.waiting)))
-                robot.served, robot.record.waiting_seconds = True, now - arrival
+                robot.served = True
                 robot.record.student = plain(message.student)
                 jobs.append(Job(robot, message, arrival))
             return jobs
@@ -373,7 +373,8 @@ class TeacherNode(ParameterNode):
     def _on_answer(self, job: Job, reading_seconds: float, answer: Answer) -> None:
         """Publish an answer, and keep account of the time that it has taken; by any thread."""
         robot, record, update = job.robot, job.robot.record, answer.update
-        self._finish(job, reading_seconds + answer.seconds)
+        seconds = reading_seconds + answer.seconds
+        self._finish(job, seconds)
         if self._closed or not self.context.ok():
             return
         if answer.error:
@@ -387,7 +388,8 @@ class TeacherNode(ParameterNode):
             if robot.updates is None:  # it is gone
                 return
             robot.updates.publish(update_to_message(update, job.message.header, total))
-        record.total_seconds = total
+        # For others that came before, and for those that it was labelled with.
+        record.total_seconds, record.waiting_seconds = total, max(0.0, total - seconds)
         if update.status == Status.REFUSED:
             record.refused = {
                 **record.refused, update.refusal: record.refused.get(update.refusal, 0) + 1}

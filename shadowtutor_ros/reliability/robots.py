@@ -21,6 +21,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
+from shadowtutor_ros.memory import give_back_memory
 from shadowtutor_ros.msg import KeyFrame as KeyFrameMessage
 from shadowtutor_ros.msg import WeightUpdate as WeightUpdateMessage
 from shadowtutor_ros.nodes.images import to_bytes
@@ -196,6 +197,7 @@ class Robot:
         del node
         # Nothing is left of a robot whose process has ended; nodes refer to themselves.
         gc.collect()
+        give_back_memory()
 
     def take_frame(self, now: float) -> None:
         """Let the camera deliver the next image, where the robot is running."""

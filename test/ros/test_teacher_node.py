@@ -11,7 +11,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from stub_teachers import Held, HeldBatches
 
-from shadowtutor_ros.algorithms.server import Server
+from shadowtutor_ros.algorithms.server import refusal, Server
 from shadowtutor_ros.models.student.base import Student
 from shadowtutor_ros.models.teachers import TeacherError
 from shadowtutor_ros.msg import KeyFrame, WeightUpdate
@@ -21,7 +21,9 @@ from shadowtutor_ros.nodes.parameters import ParameterError
 from shadowtutor_ros.nodes.student_node import StudentNode
 from shadowtutor_ros.nodes.teacher_node import Job, Robot, STUDENTS, TeacherNode
 from shadowtutor_ros.wire import key_frame as wire
+from shadowtutor_ros.wire.key_frame import KeyFrameError
 from shadowtutor_ros.wire.weight_update import Status, unpack
+from shadowtutor_ros.workers.base import Answer
 
 
 def key_frame(student, frame, number=1, session=5, **fields):
@@ -214,6 +216,18 @@ def test_key_frames_that_wait_together_are_labelled_together(
     assert len({each[0].weights_checksum for each in updates.values()}) == 1
     teaching = [robot.record.teacher_seconds for robot in node._robots]
     assert len(set(teaching)) == len(asked), 'the time of each pass is shared out equally'
+
+
+def test_what_the_teacher_did_not_serve_it_in_a_key_frame_has_waited(ros, weights, frame):
+    node = start(ros, weights)
+    (robot,) = node._robots
+    message = key_frame(Student.load(weights), frame)
+    update = refusal(1, 'teacher', 1, 1, 'model', KeyFrameError('none', 'unlabelled'))
+    # It came ten seconds ago, and two of them went to those that it was labelled with.
+    node._on_answer(Job(robot, message, time.perf_counter() - 10), 0.5, Answer(update, 3.0))
+    record = robot.record
+    assert record.total_seconds >= 10
+    assert record.total_seconds - record.waiting_seconds == pytest.approx(3.5)
 
 
 def test_robots_have_sessions_of_their_own(ros, weights, frame):
