@@ -3,7 +3,7 @@
 from typing import Any
 
 #: What differs from the defaults, by the names of the nodes' parameters; docs/evaluation.md has
-#: what each gave where it was measured. The defaults are for some 210 kbit/s.
+#: what each gave where it was measured. The defaults are for some 215 kbit/s.
 PRESETS: dict[str, dict[str, Any]] = {
     # A radio that is shared, or paid for.
     'thin': {
