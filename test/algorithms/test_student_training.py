@@ -421,7 +421,7 @@ def test_frames_may_be_views_and_of_any_size(student, pictures, teacher):
 # --- more than the paper ------------------------------------------------------------------------
 
 @pytest.mark.parametrize('scope', ['partial', 'full'])
-def test_each_step_but_the_first_trains_on_a_variant_too(student, pictures, teacher, scope, monkeypatch):
+def test_each_step_but_the_first_has_a_variant_too(student, pictures, teacher, scope, monkeypatch):
     frame, teaching, seen, made = pictures[0], teacher(pictures[0]), [], []
 
     def trained(variants, **changes):
