@@ -99,8 +99,9 @@ THREADS = Parameter(
     'computer, give each fewer: otherwise they slow one another down', (0, 256),
     read_only=True)
 WEIGHTS = Parameter(
-    'weights', '', "file with the student's initial weights, .safetensors or .pth; empty: those "
-    'in this package. Must be the same on robot and workstation', read_only=True)
+    'weights', '', "file with the student's initial weights, .safetensors or .pth, or 'shadow' or "
+    "'shadow-s' for those in this package; empty: 'shadow'. Must be the same on robot and "
+    'workstation', read_only=True)
 
 
 class Parameters:
