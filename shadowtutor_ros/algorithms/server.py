@@ -45,8 +45,9 @@ class ServerSettings(TrainingSettings):
     How key frames are answered: how the student is trained, and how its weights are sent.
 
     :ivar encoding: of the weights, one of ``wire.encodings.ENCODINGS``.
-    :ivar training_seconds: after which no further step is taken on a key frame, 0 or above; 0: all
-        that MAX_UPDATES allows. What helps on a GPU would make a CPU late.
+    :ivar training_seconds: after which no further step is taken on a key frame, once one has
+        helped, 0 or above; 0: all that MAX_UPDATES allows. What helps on a GPU would make a CPU
+        late.
     :ivar places_megabytes: what is remembered of the places that a robot has left may take, 0 or
         above; those seen longest ago are forgotten first. 0: nothing is remembered.
     """

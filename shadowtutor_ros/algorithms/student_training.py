@@ -413,7 +413,8 @@ class StudentTrainer:
         :param frame: H×W×3 uint8, BGR.
         :param teaching: the teacher's label (H×W) and boxes for it.
         :param on_step: called after every training step.
-        :param time_left: gives the seconds in which a step may begin.
+        :param time_left: gives the seconds in which a step may begin; later ones may where none
+            has helped yet, and the metric is not above THRESHOLD.
         :param image: the frame as it came, to be kept with the key frame: its format and bytes.
         :raises ValueError: if the label does not fit. Whatever a step or ``on_step`` raises, the
             student holds the best weights seen, and the key frame is forgotten.
@@ -487,7 +488,8 @@ class StudentTrainer:
                     if metric > target:
                         break
                 before_step, left = left, time_left()
-                if left <= 0:
+                # Adam's first step may help nothing, and would help nothing the next time.
+                if left <= 0 and (result.changed or result.metric_before > settings.threshold):
                     break
                 if step == 0:
                     quick = left == math.inf or (

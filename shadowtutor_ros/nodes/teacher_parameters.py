@@ -62,7 +62,8 @@ TEACHER = (
         choices=tuple(ENCODINGS)),
     Parameter(
         'training_seconds', _SERVER.training_seconds, 'seconds after which no further training '
-        'step is taken on a key frame; 0: MAX_UPDATES alone decides', (0.0, 600.0)),
+        'step is taken on a key frame, once one has helped; 0: MAX_UPDATES alone decides',
+        (0.0, 600.0)),
     Parameter(
         'places_megabytes', _SERVER.places_megabytes, 'memory per robot for what its student was '
         'at the places that it has left; those seen longest ago are forgotten first; 0: none is '

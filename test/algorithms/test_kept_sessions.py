@@ -20,7 +20,7 @@ from test_server import make_server, Robot  # noqa: F401 (a fixture)
 def settings():
     return ServerSettings(
         threshold=0.99, max_updates=3, learning_rate=0.003, scope='decoder', replay=1,
-        encoding='int4')
+        encoding='int4', training_seconds=0.0)
 
 
 def ask(robot, server, frame):

@@ -473,6 +473,17 @@ def test_variants_are_left_out_where_there_is_no_time_for_them(
     assert len(made) == variants and result.steps == min(7.0, math.ceil(seconds))
 
 
+@pytest.mark.parametrize('rate, threshold, steps', [
+    (0.003, 0.99, 1), (0.0, 0.99, 8), (0.0, 0.0, 1)])
+def test_training_goes_on_beyond_its_time_until_a_step_has_helped(
+        student, pictures, teacher, rate, threshold, steps):
+    trainer = StudentTrainer(student, papers_settings(
+        threshold=threshold, training_target=0.99, learning_rate=rate))
+    result = trainer(pictures[0], teacher(pictures[0]), time_left=lambda: 0.0)
+    # One that is good enough has to wait for nothing.
+    assert result.steps == steps and result.changed == (rate > 0)
+
+
 def test_replay_trains_on_earlier_key_frames_too(student, pictures, teacher):
     def loss_on_the_first(replay):
         settings = papers_settings(
