@@ -22,7 +22,7 @@ from shadowtutor_ros.wire.key_frame import decode_image, decode_label, encode_la
 BOX_GROWTH = 0.15
 
 #: What may be lost of the gain on a key frame where changes of little effect are undone: of the
-#: gain itself, and of mean IoU.
+#: gain itself, and of mean IoU. A gain of less does not count.
 _LOST, _COARSE = 0.1, 0.01
 
 #: Which of the key frames remembered are replayed: 'random' draws anew at every step, 'newest'
@@ -488,8 +488,10 @@ class StudentTrainer:
                     if metric > target:
                         break
                 before_step, left = left, time_left()
-                # Adam's first step may help nothing, and would help nothing the next time.
-                if left <= 0 and (result.changed or result.metric_before > settings.threshold):
+                # Adam's first step may help nothing, or less than is lost where the weights are
+                # coded; and so it would be the next time.
+                if left <= 0 and (result.metric_before > settings.threshold
+                                  or result.metric_after - result.metric_before > _COARSE):
                     break
                 if step == 0:
                     quick = left == math.inf or (

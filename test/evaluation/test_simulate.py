@@ -158,7 +158,9 @@ def test_full_training_may_take_a_time_of_its_own(clip, student):
 def test_training_has_the_time_of_the_profile(clip, student, seconds, steps):
     server = ServerSettings(max_updates=4, threshold=0.99, training_seconds=seconds)
     run = simulate(clip, student, profile=replace(PAPER, t_sd=1.0), server=server, update_delay=8)
-    assert {record.steps for record in run.key_frames} == {steps}
+    # Where no step has helped by then there is another.
+    taken = {record.steps for record in run.key_frames}
+    assert steps in taken and taken <= {steps, 4}
 
 
 def test_a_client_that_goes_on_is_not_slowed_by_the_network(clip, student):
