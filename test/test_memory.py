@@ -8,8 +8,7 @@ from shadowtutor_ros.memory import resident_bytes
 
 #: Frees fifty megabytes in blocks, and says what the process has before and after.
 PROGRAM = """
-from shadowtutor_ros.memory import give_back_memory, resident_bytes
-from shadowtutor_ros.models.student.inference import keep_freed_memory
+from shadowtutor_ros.memory import give_back_memory, keep_freed_memory, resident_bytes
 keep_freed_memory()
 blocks = [b'x' * 100_000 for _ in range(500)]
 last = b'x' * 100_000  # what is behind them stays

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from shadowtutor_ros.algorithms.augmentation import variant
 from shadowtutor_ros.algorithms.selection import most_effective
 from shadowtutor_ros.classes import IGNORE
+from shadowtutor_ros.memory import keep_freed_memory
 from shadowtutor_ros.metrics import mean_iou
 from shadowtutor_ros.models.student.base import Student, Weights
-from shadowtutor_ros.models.student.inference import keep_freed_memory
 from shadowtutor_ros.models.teachers.base import TeacherPrediction
 from shadowtutor_ros.wire.key_frame import decode_image, decode_label, encode_label
 
@@ -53,9 +53,9 @@ class TrainingSettings:
         1280×720 takes 6 MB: its features (5.1 MB) and its label; else 3.7 MB, frame and label.
     :ivar replay_megabytes: that they may take, above 0; the oldest are forgotten first, and the
         last is kept in any case.
-    :ivar variants: of a key frame, moved, scaled and mirrored, each step trains on one of them
-        too, in turn; 0: none, as in the paper. Where MAX_UPDATES steps without them take longer
-        than there is time there are none: more steps gain more.
+    :ivar variants: of a key frame, moved, scaled and mirrored, each step but the first trains on
+        one of them too, in turn; 0: none, as in the paper. Where MAX_UPDATES steps without them
+        take longer than there is time there are none: more steps gain more.
     :ivar seen_classes: whether the student may choose from those classes alone that the teacher
         saw in the key frames remembered; of others no logits are computed. The paper's chooses
         from all.
@@ -458,7 +458,7 @@ class StudentTrainer:
         before = {name: tensor.detach().clone() for name, tensor in trained.items()}
         left_out = self._rows_left_out()
         variants: list[_Sample] = []
-        left = time_left()
+        allowed = time_left()
         quick = False  # whether there is time for variants; the first step will show
         try:
             for step in range(settings.max_updates):
@@ -487,7 +487,7 @@ class StudentTrainer:
                     best.take()
                     if metric > target:
                         break
-                before_step, left = left, time_left()
+                left = time_left()
                 # Adam's first step may help nothing, or less than is lost where the weights are
                 # coded; and so it would be the next time.
                 if left <= 0 and (result.metric_before > settings.threshold
@@ -495,7 +495,7 @@ class StudentTrainer:
                     break
                 if step == 0:
                     quick = left == math.inf or (
-                        (before_step - left) * (settings.max_updates - 1) <= left)
+                        (allowed - left) * (settings.max_updates - 1) <= left)
         finally:
             best.restore()
         if result.changed and settings.share < 1:

@@ -11,6 +11,7 @@ from shadowtutor_ros.algorithms.analytic_model import Bounds
 from shadowtutor_ros.evaluation.evaluator import Trial
 from shadowtutor_ros.evaluation.label_cache import fingerprint
 from shadowtutor_ros.evaluation.simulate import Run
+from shadowtutor_ros.files import replacing
 
 #: The columns of the CSV.
 COLUMNS = (
@@ -170,10 +171,8 @@ def save_runs(runs: list[dict[str, Any]], folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    # Renamed when whole, so that an interruption leaves the old file or the new one.
-    partial = path.with_suffix('.partial')
-    partial.write_text(text)
-    partial.replace(path)
+    with replacing(path) as new:
+        new.write_text(text)
 
 
 class Results:

@@ -39,8 +39,8 @@ TEACHER = (
         'oldest are forgotten first', (1.0, 1e6)),
     Parameter(
         'variants', _SERVER.variants, 'number of variants of a key frame, moved, scaled and '
-        'mirrored, of which each training step uses one too, where training_seconds have room for '
-        'all such steps; 0: none', (0, 100)),
+        'mirrored, of which each training step but the first uses one too, where training_seconds '
+        'have room for max_updates steps; 0: none', (0, 100)),
     Parameter(
         'seen_classes', _SERVER.seen_classes, 'true: the student may only choose classes that '
         'occur in the key frames kept, and those of always_offered; as long as the teacher '

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass, replace
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from shadowtutor_ros.algorithms.student_training import weighted_cross_entropy
 from shadowtutor_ros.classes import ClassTable, LVS
+from shadowtutor_ros.files import replacing
 from shadowtutor_ros.metrics import class_iou, confusion_matrix
 from shadowtutor_ros.models.student.base import Student, WeightsError
 from shadowtutor_ros.models.student.inference import half_precision, InferenceEngine
@@ -282,17 +282,16 @@ class Pretraining:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; a file that is there is replaced in one go."""
-        partial = path.with_name(path.name + '.partial')
-        torch.save({
-            'origin': json.dumps(self._origin),
-            'step': self.step,
-            'best_miou': self.best_miou,
-            'seconds': self.seconds,
-            'student': self.student.state_dict(),
-            'average': self._average.state_dict(),
-            'optimizer': self._optimizer.state_dict(),
-        }, partial)
-        os.replace(partial, path)
+        with replacing(path) as new:
+            torch.save({
+                'origin': json.dumps(self._origin),
+                'step': self.step,
+                'best_miou': self.best_miou,
+                'seconds': self.seconds,
+                'student': self.student.state_dict(),
+                'average': self._average.state_dict(),
+                'optimizer': self._optimizer.state_dict(),
+            }, new)
 
     def load(self, path: Path) -> None:
         """

@@ -105,7 +105,8 @@ def _utilisation(record: Record, spans: Sequence[tuple[float, float]]) -> float 
     if not served or seconds <= 0:
         return None
     # Of those that were missed no times are known; they are as the others.
-    missed = record.missed * len(served) / len(record.served)
+    missed = record.missed * len(served) / sum(
+        one.time >= record.begin for one in record.served)
     return min(1.0, (sum(served) + missed * fmean(served)) / seconds)
 
 

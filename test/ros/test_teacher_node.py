@@ -223,7 +223,7 @@ def test_what_the_teacher_did_not_serve_it_in_a_key_frame_has_waited(ros, weight
     (robot,) = node._robots
     message = key_frame(Student.load(weights), frame)
     update = refusal(1, 'teacher', 1, 1, 'model', KeyFrameError('none', 'unlabelled'))
-    # It came ten seconds ago, and two of them went to those that it was labelled with.
+    # It came ten seconds ago, of which three and a half went to it.
     node._on_answer(Job(robot, message, time.perf_counter() - 10), 0.5, Answer(update, 3.0))
     record = robot.record
     assert record.total_seconds >= 10

@@ -1,7 +1,6 @@
 """The fast path of the student: a frame in, a mask out."""
 
 import copy
-import ctypes
 from functools import lru_cache
 import time
 from typing import Callable
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 
 from shadowtutor_ros.classes import ClassTable
 from shadowtutor_ros.limits import MIN_SIDE
+from shadowtutor_ros.memory import keep_freed_memory
 from shadowtutor_ros.models.student.base import Student, Weights
 from shadowtutor_ros.models.student.mask import mask_of
 
@@ -227,22 +227,6 @@ def use_threads(count: int) -> None:
     """Let PyTorch compute with so many threads in this process; 0 for its own choice."""
     if count:
         torch.set_num_threads(count)
-
-
-@lru_cache(maxsize=None)
-def keep_freed_memory() -> None:
-    """
-    Let this process keep the memory that tensors leave, where the C library is glibc.
-
-    It would give it back to the kernel and fetch it again, page by page, for every frame.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library, or another system
-        return
-    # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h; 32 MiB is the most the first takes.
-    mallopt(-3, 2 ** 25)
-    mallopt(-1, 2 ** 29)
 
 
 def half_precision(device: torch.device) -> torch.dtype:
